@@ -1,0 +1,1 @@
+"""Turns the models and chips a team already has into one model."""

@@ -1,0 +1,223 @@
+"""TOML to frozen structs. An unknown key is an error that names its table and the nearest key.
+
+The shape of a member's table belongs to its engine: `convert` turns it into the engine's closed
+Options once the engine is known. Secrets are named by environment variable, never written here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from bicameral.errors import ConfigError
+from bicameral.types import Price, Reach
+
+ReachName = Literal["device", "site", "private", "public"]
+
+
+class Closed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table that takes the keys below and no other."""
+
+
+class MemberOptions(Closed, frozen=True, kw_only=True):
+    """What every [models.NAME] table takes; an engine's Options add its own keys.
+
+    `price_*` are dollars per million tokens, written as strings so that they stay exact.
+    """
+
+    engine: str
+    owner: str = ""
+    reach: ReachName | None = None
+    price_input: str | None = None
+    price_output: str | None = None
+    price_cached_input: str | None = None
+
+    def price(self) -> Price | None:
+        """The price in nano-dollars per million tokens; None if it is not given."""
+        if self.price_input is None or self.price_output is None:
+            if self.price_input or self.price_output or self.price_cached_input:
+                raise ValueError("price_input and price_output go together: give both or neither")
+            return None
+        cached = self.price_cached_input
+        return Price(
+            input=nano(self.price_input),
+            output=nano(self.price_output),
+            cached_input=None if cached is None else nano(cached),
+        )
+
+    def reach_or(self, default: Reach) -> Reach:
+        """The declared reach, or `default`."""
+        return default if self.reach is None else Reach[self.reach.upper()]
+
+
+class MindOptions(Closed, frozen=True, kw_only=True):
+    """A [minds.NAME] table: a policy over members, which may be other minds."""
+
+    policy: Literal["route", "cascade", "vote", "fuse"]
+    members: tuple[str, ...]
+    reach: ReachName = "public"
+    threshold: float = 0.8
+    judge: str | None = None
+
+
+class ServerOptions(Closed, frozen=True, kw_only=True):
+    """The [server] table. Sizes are bytes, times seconds.
+
+    `keys_env` names an environment variable with comma-separated API keys.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    keys_env: str | None = None
+    max_body: int = 32 * 2**20
+    max_depth: int = 64
+    max_messages: int = 2048
+    max_image_pixels: int = 40_000_000
+    max_streams: int = 512
+    header_timeout: float = 10.0
+    idle_timeout: float = 60.0
+    write_timeout: float = 30.0
+    drain_timeout: float = 30.0
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The whole file; `models` are still raw tables, read by their engines."""
+
+    models: Mapping[str, Mapping[str, Any]] = {}
+    minds: Mapping[str, MindOptions] = {}
+    server: ServerOptions = ServerOptions()
+    source: str = "(embedded default)"
+
+
+T = TypeVar("T")
+_DOLLARS = re.compile(r"\d{1,6}(\.\d{1,9})?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+
+
+def nano(dollars: str) -> int:
+    """Dollars as a decimal string to nano-dollars, exactly."""
+    if not _DOLLARS.fullmatch(dollars):
+        raise ValueError(f"'{dollars}' is no price: write dollars per million tokens as \"0.25\"")
+    whole, _, fraction = dollars.partition(".")
+    return int(whole) * 10**9 + int(fraction.ljust(9, "0"))
+
+
+def load(path: Path) -> Config:
+    """Read and check a config file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Config:
+    """Check the text of a config file; `source` names it in errors."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: is not valid TOML: {error}") from error
+    _known(tables, ("models", "minds", "server"), source, "the file")
+    models = _tables(tables.get("models", {}), source, "models")
+    minds = {
+        name: convert(table, MindOptions, source, f"minds.{name}")
+        for name, table in _tables(tables.get("minds", {}), source, "minds").items()
+    }
+    server = convert(tables.get("server", {}), ServerOptions, source, "server")
+    config = Config(models=models, minds=minds, server=server, source=source)
+    _check_names(config)
+    return config
+
+
+def convert(table: Mapping[str, Any], kind: type[T], source: str, where: str) -> T:
+    """Turn a raw table into `kind`; an error names the file, the table, the key and the reason."""
+    _known(table, _keys(kind), source, f"[{where}]")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        key = path.rstrip("`").lstrip(".")
+        raise ConfigError(f"{source}: [{where}] {key + ': ' if key else ''}{reason}") from error
+
+
+def secret(variable: str, source: str, where: str) -> str:
+    """The secret in the environment variable; ConfigError if it is not set."""
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise ConfigError(f"{source}: [{where}] the environment variable {variable} is not set")
+    return value
+
+
+def nearest(word: str, known: tuple[str, ...]) -> str:
+    """'; did you mean X?' for the known word closest to `word`, or the list of them."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _keys(kind: type) -> tuple[str, ...]:
+    return tuple(f.encode_name for f in msgspec.structs.fields(kind))
+
+
+def _known(table: Any, keys: tuple[str, ...], source: str, where: str) -> None:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{source}: {where} must be a table")
+    for key in table:
+        if key not in keys:
+            raise ConfigError(f"{source}: {where} has an unknown key '{key}'; {nearest(key, keys)}")
+
+
+def _tables(group: Any, source: str, where: str) -> dict[str, dict[str, Any]]:
+    if not isinstance(group, dict) or not all(isinstance(t, dict) for t in group.values()):
+        raise ConfigError(f"{source}: [{where}] holds tables only: write [{where}.NAME]")
+    return group
+
+
+def _check_names(config: Config) -> None:
+    names = (*config.models, *config.minds)
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{config.source}: '{name}' is no name: use letters, digits and ._:/-"
+            )
+    for name in config.minds:
+        if name in config.models:
+            raise ConfigError(f"{config.source}: '{name}' is both a model and a mind; rename one")
+    for name, mind in config.minds.items():
+        _check_mind(config, name, mind, names)
+
+
+def _check_mind(config: Config, name: str, mind: MindOptions, names: tuple[str, ...]) -> None:
+    where = f"{config.source}: [minds.{name}]"
+    if not mind.members:
+        raise ConfigError(f"{where} members: is empty; name at least one model")
+    for member in (*mind.members, *([mind.judge] if mind.judge else [])):
+        if member not in names:
+            raise ConfigError(f"{where} there is no '{member}'; {nearest(member, names)}")
+    if len(set(mind.members)) < len(mind.members):
+        raise ConfigError(f"{where} members: names one twice")
+    if not 0 <= mind.threshold <= 1:
+        raise ConfigError(f"{where} threshold: must lie between 0 and 1")
+    if mind.judge and mind.policy != "fuse":
+        raise ConfigError(f"{where} judge: is for the policy 'fuse' only")
+    _check_cycle(config, (name,))
+
+
+def _check_cycle(config: Config, path: tuple[str, ...]) -> None:
+    mind = config.minds.get(path[-1])
+    if mind is None:
+        return
+    for member in (*mind.members, *([mind.judge] if mind.judge else [])):
+        if member in path:
+            loop = " -> ".join((*path, member))
+            raise ConfigError(f"{config.source}: minds form a circle: {loop}")
+        _check_cycle(config, (*path, member))

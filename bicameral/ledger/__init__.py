@@ -1,0 +1,1 @@
+"""The book of what each call consumed and cost."""

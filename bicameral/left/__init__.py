@@ -1,0 +1,1 @@
+"""Reasoning: minds that decide whom to ask, and join what they say."""

@@ -1,0 +1,228 @@
+"""The Model protocol, its contract in words, and the folds over its stream.
+
+The contract, checked for every model by tests/engines/test_contract.py:
+
+1. `run` yields Deltas (or Relays, only if the request carries a wire), then exactly one Done.
+2. It raises an error of bicameral.errors and nothing else; after an error comes no event.
+3. Closing the stream (aclose, or cancelling the task that reads it) stops the work upstream.
+4. What the card does not list is refused by name before any work: `run` starts with `admit`.
+5. Usage that the model did not report is None, never 0.
+6. One model serves many concurrent runs; a run shares no state with another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Protocol
+
+from bicameral.errors import BicameralError, BudgetError, ReachError, Unsupported
+from bicameral.types import (
+    Answer,
+    Audio,
+    Card,
+    Done,
+    Embedding,
+    Event,
+    Feature,
+    Finish,
+    Image,
+    Modality,
+    Part,
+    Reasoning,
+    Relay,
+    Request,
+    Text,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+    Video,
+)
+
+
+class Model(Protocol):
+    """Anything that answers: one network, a remote API, or many models acting as one."""
+
+    @property
+    def card(self) -> Card:
+        """What this model is and honours; it never changes."""
+        ...
+
+    def run(self, request: Request) -> AsyncGenerator[Event]:
+        """Yield Deltas, then exactly one Done. Closing the stream cancels the work upstream."""
+        ...
+
+
+# Fields that identify the caller or tune bookkeeping; they never change an answer, so every model
+# takes them, and the remote ones receive them.
+ADVISORY = frozenset(
+    {"user", "metadata", "safety_identifier", "prompt_cache_key", "service_tier", "store"}
+)
+
+_MODALITY: dict[type, Modality] = {
+    Image: Modality.IMAGE,
+    Audio: Modality.AUDIO,
+    Video: Modality.VIDEO,
+}
+
+
+def admit(card: Card, request: Request) -> None:
+    """Raise ReachError, Unsupported or BudgetError if the card rules the request out."""
+    if card.reach > request.reach:
+        raise ReachError(
+            f"{card.name} is at reach '{card.reach.name.lower()}', but this request may travel "
+            f"no further than '{request.reach.name.lower()}'"
+        )
+    for param, what in unmet(card, request):
+        raise Unsupported(f"{card.name} does not support {what}", param=param, code="unsupported")
+    if request.budget is not None:
+        _within_budget(card, request, request.budget)
+
+
+def unmet(card: Card, request: Request) -> Iterator[tuple[str, str]]:
+    """Each (field, what) that the request asks for and the card does not list."""
+    if request.output not in card.emits:
+        yield "model", f"{request.output.value} output"
+    for message in request.messages:
+        for part in message.parts:
+            needed = _MODALITY.get(type(part))
+            if needed and needed not in card.accepts:
+                yield "messages", f"{needed.value} input"
+    for param, feature in _features(request):
+        if feature not in card.features:
+            yield param, f"'{param}'"
+    if card.extra is not None:
+        for field in request.extra:
+            if field not in card.extra and field not in ADVISORY:
+                yield field, f"the field '{field}'"
+
+
+def _features(request: Request) -> Iterator[tuple[str, Feature]]:
+    s = request.sampling
+    if request.tools:
+        yield "tools", Feature.TOOLS
+    if request.format:
+        schema = request.format.schema is not None
+        yield "response_format", Feature.JSON_SCHEMA if schema else Feature.JSON_OBJECT
+    if s.logprobs:
+        yield "logprobs", Feature.LOGPROBS
+    if s.seed is not None:
+        yield "seed", Feature.SEED
+    if s.stop:
+        yield "stop", Feature.STOP
+    if s.frequency_penalty:
+        yield "frequency_penalty", Feature.PENALTIES
+    if s.presence_penalty:
+        yield "presence_penalty", Feature.PENALTIES
+    if s.logit_bias:
+        yield "logit_bias", Feature.LOGIT_BIAS
+    if request.n > 1:
+        yield "n", Feature.MANY
+
+
+def _within_budget(card: Card, request: Request, budget: int) -> None:
+    """Fail closed: an unknown price, or an answer without an upper bound, does not fit."""
+    worst = worst_cost(card, request)
+    if worst is None:
+        raise BudgetError(
+            f"{card.name} has no known price or the request no max_tokens, so its cost cannot be "
+            "kept within the budget; set both"
+        )
+    if worst > budget:
+        raise BudgetError(
+            f"{card.name} could cost {worst} nano-dollars, the request's budget leaves {budget}"
+        )
+
+
+def worst_cost(card: Card, request: Request) -> int | None:
+    """An upper bound in nano-dollars: a token is at least one byte; None if nothing bounds it."""
+    if card.price is None:
+        return None
+    if card.price.input == card.price.output == 0:
+        return 0
+    if request.sampling.max_tokens is None or _unmeasured(request):
+        return None
+    size = sum(len(m.text.encode()) + 16 for m in request.messages)
+    size += sum(len(repr(tool)) for tool in request.tools)
+    tokens = request.n * request.sampling.max_tokens
+    return card.price.cost(Usage(prompt_tokens=size, completion_tokens=tokens))
+
+
+def _unmeasured(request: Request) -> bool:
+    return any(type(part) in _MODALITY for m in request.messages for part in m.parts)
+
+
+class Fold:
+    """Folds a stream of events into an Answer; `add` each event, then `answer()`."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.began = time.monotonic()
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: dict[int, ToolCall] = {}
+        self._embeddings: list[Embedding] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._by = model
+        self._done: Done | None = None
+
+    def add(self, event: Event) -> None:
+        """Take in the next event."""
+        if isinstance(event, Done):
+            self._done = event
+            return
+        self._by = event.by or self._by
+        if isinstance(event, Relay):
+            return
+        self._logprobs.extend(event.logprobs)
+        self._part(event.part)
+
+    def _part(self, part: Part) -> None:
+        match part:
+            case Text():
+                self._text.append(part.text)
+            case Reasoning():
+                self._reasoning.append(part.text)
+            case ToolCall():
+                known = self._calls.get(part.index, ToolCall(index=part.index))
+                self._calls[part.index] = ToolCall(
+                    id=known.id or part.id,
+                    name=known.name or part.name,
+                    arguments=known.arguments + part.arguments,
+                    index=part.index,
+                )
+            case Embedding():
+                self._embeddings.append(part)
+
+    def answer(self, error: Exception | None = None) -> Answer:
+        """What was folded so far; with `error` if that ended the stream."""
+        done = self._done
+        reason: Finish | None = done.reason if done else None
+        return Answer(
+            model=self.model,
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            tool_calls=tuple(self._calls.values()),
+            embeddings=tuple(self._embeddings),
+            logprobs=tuple(self._logprobs),
+            usage=done.usage if done else Usage(),
+            reason=reason,
+            by=(done.by if done else "") or self._by,
+            calls=done.calls if done else (),
+            why=done.why if done else "",
+            seconds=time.monotonic() - self.began,
+            error=error,
+        )
+
+
+async def collect(model: Model, request: Request) -> Answer:
+    """Run to the end and fold; a member's failure becomes an Answer with its `error`."""
+    fold = Fold(model.card.name)
+    try:
+        async with aclosing(model.run(request.but())) as events:
+            async for event in events:
+                fold.add(event)
+    except BicameralError as error:
+        return fold.answer(error)
+    return fold.answer()

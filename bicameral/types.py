@@ -1,0 +1,380 @@
+"""The frozen values that travel: requests, events, answers, cards.
+
+Nothing here does input or output. Money is integer nano-dollars, time is seconds, and what is
+unknown is None, never 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from enum import IntEnum, StrEnum
+from typing import Any, Literal, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+
+class Modality(StrEnum):
+    """A kind of content that a model takes in or gives out."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+    EMBEDDING = "embedding"
+
+
+class Reach(IntEnum):
+    """How far data travels. A request's reach is a ceiling, a card's reach is a fact."""
+
+    DEVICE = 0
+    SITE = 1
+    PRIVATE = 2
+    PUBLIC = 3
+
+
+class Feature(StrEnum):
+    """What a request may ask for beyond plain text; a card lists those its model honours."""
+
+    TOOLS = "tools"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    LOGPROBS = "logprobs"
+    SEED = "seed"
+    STOP = "stop"
+    PENALTIES = "penalties"
+    LOGIT_BIAS = "logit_bias"
+    MANY = "n"
+
+
+# --- content -----------------------------------------------------------------------------------
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """Plain text. In a Delta: the next piece of it."""
+
+    text: str
+
+
+class Reasoning(Struct, frozen=True, tag="reasoning"):
+    """What a model thought before it answered; never part of the answer's text."""
+
+    text: str
+
+
+class Image(Struct, frozen=True, tag="image"):
+    """A picture, by http(s) url or as encoded bytes; exactly one of the two is set."""
+
+    url: str | None = None
+    data: bytes | None = None
+    media_type: str | None = None
+    detail: str | None = None
+
+
+class Audio(Struct, frozen=True, tag="audio"):
+    """Encoded sound; `format` is its container, such as wav or mp3."""
+
+    data: bytes
+    format: str
+
+
+class Video(Struct, frozen=True, tag="video"):
+    """A clip, by http(s) url or as encoded bytes; exactly one of the two is set."""
+
+    url: str | None = None
+    data: bytes | None = None
+    media_type: str | None = None
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """A call the model wants made. In a Delta: a fragment; those of one `index` are joined."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    index: int = 0
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result"):
+    """What a tool gave back for the call named `call_id`."""
+
+    call_id: str
+    text: str
+
+
+class Embedding(Struct, frozen=True, tag="embedding"):
+    """The vector of the `index`-th input."""
+
+    values: tuple[float, ...]
+    index: int = 0
+
+
+Part = Text | Reasoning | Image | Audio | Video | ToolCall | ToolResult | Embedding
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Message(Struct, frozen=True):
+    """One turn of a conversation."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the message, tool results included, other parts left out."""
+        return "".join(p.text for p in self.parts if isinstance(p, Text | ToolResult))
+
+
+# --- requests ----------------------------------------------------------------------------------
+
+
+class Tool(Struct, frozen=True):
+    """A function the model may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolChoice(Struct, frozen=True):
+    """`mode` auto, none or required; `function` is set with `name`."""
+
+    mode: Literal["auto", "none", "required", "function"]
+    name: str | None = None
+
+
+class JsonFormat(Struct, frozen=True):
+    """The answer must be JSON: any object, or what `schema` admits."""
+
+    schema: dict[str, Any] | None = None
+    name: str = "answer"
+    strict: bool | None = None
+    description: str | None = None
+
+
+class Sampling(Struct, frozen=True, kw_only=True):
+    """How tokens are drawn; None leaves it to the model."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+
+
+class Wire(Struct, frozen=True):
+    """The OpenAI body a request came in, so that one remote member can get it untouched."""
+
+    body: bytes
+    stream: bool
+    include_usage: bool
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """A question to a model. `deadline` is a time.monotonic() reading, `budget` nano-dollars.
+
+    `extra` holds provider fields we do not model, as decoded JSON: a card says which it takes.
+    """
+
+    messages: tuple[Message, ...]
+    output: Modality = Modality.TEXT
+    sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    format: JsonFormat | None = None
+    n: int = 1
+    reach: Reach = Reach.PUBLIC
+    deadline: float | None = None
+    budget: int | None = None
+    extra: Mapping[str, Any] = {}
+    wire: Wire | None = None
+    id: str = ""
+
+    @classmethod
+    def ask(cls, text: str, **fields: Any) -> Self:
+        """A request of one user message; `fields` are Request's own."""
+        return cls(messages=(Message("user", (Text(text),)),), **fields)
+
+    def but(self, **fields: Any) -> Self:
+        """This request with `fields` changed; a changed request is no longer what came by wire."""
+        return replace(self, **{"wire": None, **fields})
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, at least 0; None if there is none."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def question(self) -> str:
+        """The text of the last user message."""
+        users = (m.text for m in reversed(self.messages) if m.role == "user")
+        return next(users, "")
+
+
+# --- events and answers ------------------------------------------------------------------------
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """What a call consumed, in tokens. Adding an unknown to a known makes it unknown."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{k: _plus(getattr(self, k), getattr(other, k)) for k in _USAGE})
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Prompt and completion together."""
+        return _plus(self.prompt_tokens, self.completion_tokens)
+
+
+_USAGE = Usage.__struct_fields__
+NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0, cached_tokens=0, reasoning_tokens=0)
+
+
+def _plus(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+class TokenLogprob(Struct, frozen=True):
+    """A drawn token, its natural-log probability, and its rivals as (token, logprob)."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One call of one leaf model, as it went. `cost` is nano-dollars."""
+
+    model: str
+    usage: Usage = Usage()
+    seconds: float | None = None
+    first_token: float | None = None
+    cost: int | None = None
+    served: str | None = None
+    error: str | None = None
+
+
+class Delta(Struct, frozen=True):
+    """The next piece of the answer; `by` names the leaf model that spoke."""
+
+    part: Part
+    by: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Relay(Struct, frozen=True):
+    """Bytes of the answer as the upstream sent them; only for a request that carries a wire.
+
+    Streamed: whole server-sent events without the closing [DONE]. Else: the whole JSON body.
+    `headers` are the upstream's worth passing on, set on the first Relay.
+    """
+
+    data: bytes
+    by: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Finish = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Done(Struct, frozen=True, kw_only=True):
+    """The end of a good answer. `calls` lists every leaf call behind it, hidden ones too.
+
+    `served` is the model the upstream says it ran. A Mind's `why` tells how it decided.
+    """
+
+    usage: Usage = Usage()
+    reason: Finish = "stop"
+    by: str = ""
+    served: str | None = None
+    calls: tuple[Call, ...] = ()
+    why: str = ""
+
+
+Event = Delta | Relay | Done
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """A stream folded into one value; `error` is set when the stream broke, and says how."""
+
+    model: str
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    usage: Usage = Usage()
+    reason: Finish | None = None
+    by: str = ""
+    calls: tuple[Call, ...] = ()
+    why: str = ""
+    seconds: float = 0.0
+    error: Exception | None = None
+
+    @property
+    def cost(self) -> int | None:
+        """Nano-dollars of every call behind this answer; None if any of them is unknown."""
+        return total_cost(self.calls)
+
+
+def total_cost(calls: Iterable[Call]) -> int | None:
+    """The sum of the calls' costs; None if any of them is unknown."""
+    total: int | None = 0
+    for call in calls:
+        total = _plus(total, call.cost)
+    return total
+
+
+# --- cards -------------------------------------------------------------------------------------
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """Nano-dollars per million tokens. `cached_input` None: charged as `input`."""
+
+    input: int
+    output: int
+    cached_input: int | None = None
+
+    def cost(self, usage: Usage) -> int | None:
+        """Nano-dollars for `usage`, rounded up; None if its tokens are unknown."""
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        cached = usage.cached_tokens or 0
+        rate = self.input if self.cached_input is None else self.cached_input
+        total = (usage.prompt_tokens - cached) * self.input + cached * rate
+        return -(-(total + usage.completion_tokens * self.output) // 1_000_000)
+
+
+class Card(Struct, frozen=True, kw_only=True):
+    """What a model is: what it takes, gives and honours, whose it is, where its data goes.
+
+    `context` counts prompt and answer tokens together. `extra` names the provider fields it takes;
+    None: all, untouched. `members` are the names of a mind's members.
+    """
+
+    name: str
+    engine: str
+    accepts: frozenset[Modality] = frozenset({Modality.TEXT})
+    emits: frozenset[Modality] = frozenset({Modality.TEXT})
+    features: frozenset[Feature] = frozenset()
+    extra: frozenset[str] | None = frozenset()
+    context: int | None = None
+    reach: Reach = Reach.PUBLIC
+    owner: str = ""
+    price: Price | None = None
+    chip: str = ""
+    serves: str = ""
+    members: tuple[str, ...] = ()
