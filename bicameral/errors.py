@@ -22,10 +22,16 @@ BicameralError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bicameral.types import Call
 
 
 class BicameralError(Exception):
-    """Any error this package raises on purpose."""
+    """Any error this package raises on purpose; `calls` lists the leaf calls made before it."""
+
+    calls: tuple[Call, ...] = ()
 
 
 class ConfigError(BicameralError):

@@ -76,7 +76,7 @@ def admit(card: Card, request: Request) -> None:
         )
     for param, what in unmet(card, request):
         raise Unsupported(f"{card.name} does not support {what}", param=param, code="unsupported")
-    if request.budget is not None:
+    if request.budget is not None and not card.members:
         _within_budget(card, request, request.budget)
 
 
@@ -209,7 +209,7 @@ class Fold:
             usage=done.usage if done else Usage(),
             reason=reason,
             by=(done.by if done else "") or self._by,
-            calls=done.calls if done else (),
+            calls=done.calls if done else getattr(error, "calls", ()),
             why=done.why if done else "",
             seconds=time.monotonic() - self.began,
             error=error,

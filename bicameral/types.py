@@ -208,6 +208,14 @@ class Request(Struct, frozen=True, kw_only=True):
         """This request with `fields` changed; a changed request is no longer what came by wire."""
         return replace(self, **{"wire": None, **fields})
 
+    def within(self, *, reach: Reach | None = None, budget: int | None = None) -> Self:
+        """This request under a tighter ceiling; the body that came by wire stays true to it."""
+        reach = self.reach if reach is None else min(reach, self.reach)
+        budget = self.budget if budget is None else budget
+        if reach == self.reach and budget == self.budget:
+            return self
+        return replace(self, reach=reach, budget=budget)
+
     def remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None if there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())

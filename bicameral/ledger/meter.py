@@ -6,11 +6,33 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from bicameral.errors import BicameralError
+from bicameral.errors import (
+    BicameralError,
+    BudgetError,
+    Overloaded,
+    ReachError,
+    Rejected,
+    RequestError,
+    TooLong,
+    Unauthorized,
+    Unreachable,
+)
 from bicameral.model import Model
-from bicameral.types import Call, Card, Done, Event, Request, Usage
+from bicameral.types import NO_USAGE, Call, Card, Done, Event, Request, Usage
 
 Book = Callable[[Call], None]
+
+# Failures of a call that the model never took up: they consumed nothing, and that is known.
+FREE = (
+    RequestError,
+    ReachError,
+    BudgetError,
+    Unreachable,
+    Overloaded,
+    Unauthorized,
+    Rejected,
+    TooLong,
+)
 
 
 class Meter:
@@ -30,22 +52,24 @@ class Meter:
         began = time.monotonic()
         first: float | None = None
         done = Done()
-        error: str | None = "abandoned"
+        ended: BicameralError | str | None = "abandoned"
         try:
             async with aclosing(self._model.run(request)) as events:
                 async for event in events:
                     if first is None:
                         first = time.monotonic() - began
                     if isinstance(event, Done):
-                        done, error = event, None
+                        done, ended = event, None
                         break
                     yield event
         except BicameralError as failure:
-            error = str(failure)
+            ended = failure
             raise
         finally:
-            call = self._call(done, time.monotonic() - began, first, error)
+            call = self._call(done, time.monotonic() - began, first, ended)
             self._book(call)
+            if isinstance(ended, BicameralError):
+                ended.calls = (call,)
         yield Done(
             usage=done.usage,
             reason=done.reason,
@@ -54,14 +78,19 @@ class Meter:
             calls=(call,),
         )
 
-    def _call(self, done: Done, seconds: float, first: float | None, error: str | None) -> Call:
+    def _call(
+        self, done: Done, seconds: float, first: float | None, ended: BicameralError | str | None
+    ) -> Call:
         card = self.card
+        usage = done.usage
+        if ended is not None:
+            usage = NO_USAGE if isinstance(ended, FREE) else Usage()
         return Call(
             model=card.name,
-            usage=done.usage if error is None else Usage(),
+            usage=usage,
             seconds=seconds,
             first_token=first,
-            cost=card.price.cost(done.usage) if card.price and error is None else None,
+            cost=card.price.cost(usage) if card.price else None,
             served=done.served,
-            error=error,
+            error=None if ended is None else str(ended),
         )

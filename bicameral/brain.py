@@ -1,0 +1,234 @@
+"""Brain: the one obvious object. The library, the CLI and the HTTP server all ask through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mimetypes
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from bicameral import build
+from bicameral.config import Config, load, nearest
+from bicameral.errors import ConfigError, NotFound, RequestError
+from bicameral.ledger.meter import Book, Meter
+from bicameral.model import Fold, Model
+from bicameral.types import Answer, Call, Event, Image, Message, Request, Sampling, Text
+
+log = logging.getLogger("bicameral.brain")
+
+
+class _Member:
+    """An opened leaf model; it is closed when the last tree that uses it has gone."""
+
+    def __init__(self, table: Mapping[str, Any], model: Model, stack: AsyncExitStack) -> None:
+        self.table = table
+        self.model = model
+        self.stack = stack
+        self.trees = 0
+
+
+class _Tree:
+    """All models of one config; `streams` counts those still running on it."""
+
+    def __init__(self, config: Config, members: Mapping[str, _Member]) -> None:
+        self.config = config
+        self.members = members
+        leaves = {name: member.model for name, member in members.items()}
+        self.models: Mapping[str, Model] = {**build.minds(config, leaves), **leaves}
+        self.streams = 0
+        self.retired = False
+        for member in members.values():
+            member.trees += 1
+
+
+class Brain:
+    """Minds and members of a config, open and ready to answer."""
+
+    def __init__(self, tree: _Tree, book: Book) -> None:
+        self._tree = tree
+        self._book = book
+        self._reloading = asyncio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, config: str | Path | Config | None = None, *, book: Book | None = None
+    ) -> AsyncIterator[Brain]:
+        """Open every member of `config`, by default what `load_config` finds.
+
+        `book` gets each leaf call when it ends. Raises ConfigError or WeightsError.
+        """
+        book = book or _no_book
+        if not isinstance(config, Config):
+            config = load_config(config)
+        brain = cls(await _grow(config, {}, book), book)
+        try:
+            yield brain
+        finally:
+            await brain._retire(brain._tree, now=True)
+
+    @property
+    def config(self) -> Config:
+        """The config in force."""
+        return self._tree.config
+
+    @property
+    def models(self) -> Mapping[str, Model]:
+        """By name, minds first, then members."""
+        return self._tree.models
+
+    @property
+    def default(self) -> str:
+        """Asked when nobody is named: `default`, else the first mind, else the first model."""
+        return build.DEFAULT if build.DEFAULT in self.models else next(iter(self.models))
+
+    def model(self, name: str | None = None) -> Model:
+        """The mind or member called `name`; NotFound with the nearest name."""
+        return _find(self._tree, self.default if name is None else name)
+
+    async def run(self, request: Request, name: str | None = None) -> AsyncGenerator[Event]:
+        """The events of one answer; a reload lets it finish on the models it began with."""
+        tree = self._tree
+        model = _find(tree, self.default if name is None else name)
+        tree.streams += 1
+        try:
+            async with aclosing(model.run(request)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            tree.streams -= 1
+            await self._retire(tree)
+
+    def stream(
+        self,
+        question: str,
+        *,
+        mind: str | None = None,
+        images: Iterable[str | Path] = (),
+        **fields: Any,
+    ) -> AsyncGenerator[Event]:
+        """The events of an answer to one question; `fields` are Request's and Sampling's own."""
+        return self.run(asking(question, images, **fields), mind)
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        mind: str | None = None,
+        images: Iterable[str | Path] = (),
+        **fields: Any,
+    ) -> Answer:
+        """The whole answer to one question. Raises what the stream raises."""
+        fold = Fold(mind or self.default)
+        async with aclosing(self.stream(question, mind=mind, images=images, **fields)) as events:
+            async for event in events:
+                fold.add(event)
+        return fold.answer()
+
+    async def reload(self, config: Config) -> None:
+        """Take `config` from now on; members whose table is the same stay open.
+
+        If it cannot be opened the old one stays and the error is raised.
+        """
+        async with self._reloading:
+            old = self._tree
+            self._tree = await _grow(config, old.members, self._book)
+            old.retired = True
+            await self._retire(old)
+
+    async def _retire(self, tree: _Tree, *, now: bool = False) -> None:
+        """Close what only this tree used, once nothing runs on it any more."""
+        if not now and (not tree.retired or tree.streams):
+            return
+        for name, member in tree.members.items():
+            member.trees -= 1
+            if member.trees == 0:
+                log.info("closing %s", name)
+                await member.stack.aclose()
+
+
+def ask(question: str, *, config: str | Path | Config | None = None, **fields: Any) -> Answer:
+    """The one synchronous door: open a Brain, ask once, close it."""
+
+    async def once() -> Answer:
+        async with Brain.open(config) as brain:
+            return await brain.ask(question, **fields)
+
+    return asyncio.run(once())
+
+
+def load_config(path: str | Path | None = None) -> Config:
+    """The file's, else $BICAMERAL_CONFIG's, else ./bicameral.toml's, else the embedded config."""
+    if path is None:
+        path = os.environ.get("BICAMERAL_CONFIG") or _here()
+    return build.embedded() if path is None else load(Path(path))
+
+
+def asking(question: str, images: Iterable[str | Path] = (), **fields: Any) -> Request:
+    """A request of one user message; `images` are urls or files. Unknown fields are refused."""
+    sampling = {k: fields.pop(k) for k in tuple(fields) if k in Sampling.__struct_fields__}
+    unknown = [name for name in fields if name not in Request.__struct_fields__]
+    if unknown:
+        known = (*Request.__struct_fields__, *Sampling.__struct_fields__)
+        raise RequestError(
+            f"there is no field '{unknown[0]}'; {nearest(unknown[0], known)}", param=unknown[0]
+        )
+    message = Message("user", (Text(question), *map(_image, images)))
+    if sampling:
+        fields["sampling"] = replace(fields.get("sampling", Sampling()), **sampling)
+    return Request(messages=(message,), **fields)
+
+
+async def _grow(config: Config, kept: Mapping[str, _Member], book: Book) -> _Tree:
+    """Open the members of `config`, taking over those of `kept` whose table is unchanged."""
+    members: dict[str, _Member] = {}
+    async with AsyncExitStack() as undo:
+        for name, table in config.models.items():
+            old = kept.get(name)
+            if old is not None and old.table == table:
+                members[name] = old
+                continue
+            members[name] = await _open(name, table, config.source, book)
+            undo.push_async_callback(members[name].stack.aclose)
+        tree = _Tree(config, members)
+        if not tree.models:
+            raise ConfigError(f"{config.source}: there is no model; add a [models.NAME] table")
+        undo.pop_all()
+    return tree
+
+
+async def _open(name: str, table: Mapping[str, Any], source: str, book: Book) -> _Member:
+    stack = AsyncExitStack()
+    model = await stack.enter_async_context(build.member(name, table, source))
+    return _Member(table, Meter(model, book), stack)
+
+
+def _find(tree: _Tree, name: str) -> Model:
+    if name not in tree.models:
+        near = nearest(name, tuple(tree.models))
+        raise NotFound(f"there is no model '{name}'; {near}", param="model", code="model_not_found")
+    return tree.models[name]
+
+
+def _image(source: str | Path) -> Image:
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        return Image(url=source)
+    try:
+        data = Path(source).read_bytes()
+    except OSError as error:
+        raise RequestError(f"image {source}: {error.strerror}", param="images") from error
+    return Image(data=data, media_type=mimetypes.guess_type(str(source))[0])
+
+
+def _here() -> str | None:
+    return "bicameral.toml" if Path("bicameral.toml").exists() else None
+
+
+def _no_book(call: Call) -> None:
+    """Keep nothing."""

@@ -1,0 +1,85 @@
+"""Config to a tree of models: the only file that knows every part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from bicameral import engines
+from bicameral.config import Config, MindOptions, convert
+from bicameral.errors import ConfigError
+from bicameral.left.cascade import Cascade
+from bicameral.left.fuse import Fuse
+from bicameral.left.mind import Mind, Policy
+from bicameral.left.route import Route
+from bicameral.left.vote import Vote
+from bicameral.model import Model
+from bicameral.types import Reach
+
+DEFAULT = "default"
+
+
+def member(name: str, table: Mapping[str, Any], source: str) -> AbstractAsyncContextManager[Model]:
+    """The model of a [models.NAME] table, not opened yet; ConfigError if the table is wrong."""
+    where = f"models.{name}"
+    kind = table.get("engine")
+    if not isinstance(kind, str):
+        raise ConfigError(f"{source}: [{where}] engine: say which engine runs this model")
+    try:
+        engine = engines.find(kind)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: [{where}] engine: {error}") from error
+    options = convert(table, engine.Options, source, where)
+    try:
+        options.price()
+    except ValueError as error:
+        raise ConfigError(f"{source}: [{where}] {error}") from error
+    return engine.open(name, options)
+
+
+def minds(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:
+    """Every mind of the config over the opened members."""
+    built: dict[str, Model] = {}
+
+    def find(name: str) -> Model:
+        if name in members:
+            return members[name]
+        if name not in built:
+            built[name] = _mind(name, config.minds[name])
+        return built[name]
+
+    def _mind(name: str, options: MindOptions) -> Mind:
+        judge = find(options.judge) if options.judge else None
+        reach = Reach[options.reach.upper()]
+        return Mind(name, _policy(options, judge), [find(m) for m in options.members], reach=reach)
+
+    for name in config.minds:
+        find(name)
+    return built
+
+
+def _policy(options: MindOptions, judge: Model | None) -> Policy:
+    match options.policy:
+        case "route":
+            return Route()
+        case "cascade":
+            return Cascade(options.threshold)
+        case "vote":
+            return Vote()
+        case "fuse":
+            return Fuse(judge)
+
+
+def embedded() -> Config:
+    """Without a config file: a cascade over the local chat models that have been pulled."""
+    from bicameral.engines import weights
+
+    names = weights.pulled_chat()
+    if not names:
+        raise ConfigError(
+            "there is no config file and no local model has been pulled: run "
+            "`bicameral pull smollm2-135m`, or write bicameral.toml"
+        )
+    models = {name: {"engine": "llama_cpp", "weights": name} for name in names}
+    return Config(models=models, minds={DEFAULT: MindOptions(policy="cascade", members=names)})
