@@ -75,7 +75,9 @@ def embedded() -> Config:
     """Without a config file: a cascade over the local chat models that have been pulled."""
     from bicameral.engines import weights
 
-    names = weights.pulled_chat()
+    rows = weights.catalogue()
+    chat = [name for name in weights.pulled(rows) if rows[name].chat]
+    names = tuple(sorted(chat, key=lambda name: rows[name].bytes))
     if not names:
         raise ConfigError(
             "there is no config file and no local model has been pulled: run "

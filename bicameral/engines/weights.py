@@ -53,7 +53,10 @@ class Source(Closed, frozen=True, kw_only=True):
 
 
 class Weights(Closed, frozen=True, kw_only=True):
-    """A row of the catalogue; `bytes` and `sha256` are of the whole, joined file."""
+    """A row of the catalogue; `bytes` and `sha256` are of the whole, joined file.
+
+    `chat` is false for a base model, which completes text and knows no turns.
+    """
 
     file: str
     sha256: str
@@ -61,6 +64,7 @@ class Weights(Closed, frozen=True, kw_only=True):
     licence: str
     kind: Literal["gguf"]
     sources: tuple[Source, ...]
+    chat: bool = True
     note: str = ""
 
     @property
