@@ -1,0 +1,223 @@
+"""The one suite that every Model passes: leaves of each engine, the meter, minds of each policy.
+
+A new engine adds one function below that opens its model, and joins CASES.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+
+import pytest
+
+from bicameral.errors import BicameralError, ReachError, RequestError
+from bicameral.ledger.meter import Meter
+from bicameral.left.cascade import Cascade
+from bicameral.left.fuse import Fuse
+from bicameral.left.mind import Mind
+from bicameral.left.route import Route
+from bicameral.left.vote import Vote
+from bicameral.model import Model, collect
+from bicameral.types import (
+    Audio,
+    Card,
+    Delta,
+    Done,
+    Event,
+    Feature,
+    Image,
+    JsonFormat,
+    Message,
+    Modality,
+    Reach,
+    Relay,
+    Request,
+    Sampling,
+    Text,
+    Tool,
+    Usage,
+    Video,
+)
+from tests.engines.models import opened
+
+Case = Callable[[], AbstractAsyncContextManager[Model]]
+HELLO = Request.ask("Say hello to the world.", sampling=Sampling(max_tokens=8))
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[Model]:
+    async with opened("scripted", reply="well hello there", usage=False) as model:
+        yield model
+
+
+@asynccontextmanager
+async def metered() -> AsyncIterator[Model]:
+    async with scripted() as model:
+        yield Meter(model, lambda call: None)
+
+
+def mind(policy: Callable[[], object]) -> Case:
+    @asynccontextmanager
+    async def open_mind() -> AsyncIterator[Model]:
+        features = ["stop", "logprobs"]
+        async with (
+            opened("scripted", "a", confidence=0.1, features=features) as a,
+            opened("scripted", "b", reply="well hello there", features=features) as b,
+        ):
+            members = [Meter(model, lambda call: None) for model in (a, b)]
+            yield Mind("m", policy(), members)
+
+    return open_mind
+
+
+CASES: dict[str, Case] = {
+    "scripted": scripted,
+    "meter": metered,
+    "route": mind(Route),
+    "cascade": mind(lambda: Cascade(0.8)),
+    "vote": mind(Vote),
+    "fuse": mind(Fuse),
+}
+
+
+@pytest.fixture(params=CASES)
+async def model(request: pytest.FixtureRequest) -> AsyncIterator[Model]:
+    async with CASES[request.param]() as model:
+        yield model
+
+
+def fitting(card: Card) -> Request:
+    """A request this model takes: a question, or texts to embed."""
+    if Modality.TEXT in card.emits:
+        return HELLO
+    return Request(messages=HELLO.messages, output=Modality.EMBEDDING)
+
+
+async def events_of(model: Model, request: Request) -> list[Event]:
+    async with aclosing(model.run(request)) as events:
+        return [event async for event in events]
+
+
+async def test_streams_deltas_then_exactly_one_done(model: Model) -> None:
+    events = await events_of(model, fitting(model.card))
+    assert isinstance(events[-1], Done)
+    assert len(events) > 1
+    assert all(isinstance(event, Delta) for event in events[:-1])
+    answer = await collect(model, fitting(model.card))
+    assert answer.error is None
+    assert answer.text or answer.embeddings
+
+
+async def test_no_relay_without_a_wire(model: Model) -> None:
+    events = await events_of(model, fitting(model.card))
+    assert not any(isinstance(event, Relay) for event in events)
+
+
+async def test_the_card_holds_together(model: Model) -> None:
+    card = model.card
+    assert card.name
+    assert card.engine
+    assert card.accepts
+    assert card.emits
+    assert card is model.card or card == model.card
+
+
+async def test_usage_is_reported_or_unknown(model: Model) -> None:
+    done = (await events_of(model, fitting(model.card)))[-1]
+    assert isinstance(done, Done)
+    for field in Usage.__struct_fields__:
+        value = getattr(done.usage, field)
+        assert value is None or value >= 0
+    if done.usage.total_tokens is not None:
+        assert done.usage.total_tokens > 0
+
+
+def asking_for(feature: Feature) -> Request:
+    sampling = {
+        Feature.LOGPROBS: Sampling(logprobs=True),
+        Feature.SEED: Sampling(seed=1),
+        Feature.STOP: Sampling(stop=("x",)),
+        Feature.PENALTIES: Sampling(presence_penalty=0.5),
+        Feature.LOGIT_BIAS: Sampling(logit_bias={"1": 1.0}),
+    }
+    fields = {
+        Feature.TOOLS: {"tools": (Tool("f", parameters={"type": "object"}),)},
+        Feature.JSON_OBJECT: {"format": JsonFormat()},
+        Feature.JSON_SCHEMA: {"format": JsonFormat(schema={"type": "object"})},
+        Feature.MANY: {"n": 2},
+    }
+    return HELLO.but(**fields.get(feature, {"sampling": sampling.get(feature)}))
+
+
+@pytest.mark.parametrize("feature", Feature)
+async def test_refuses_by_name_what_its_card_refuses(model: Model, feature: Feature) -> None:
+    if feature in model.card.features:
+        return
+    with pytest.raises(RequestError) as caught:
+        await events_of(model, asking_for(feature))
+    assert caught.value.param
+
+
+PARTS = {
+    Modality.IMAGE: Image(data=b"\x89PNG", media_type="image/png"),
+    Modality.AUDIO: Audio(b"RIFF", "wav"),
+    Modality.VIDEO: Video(data=b"", media_type="video/mp4"),
+}
+
+
+@pytest.mark.parametrize("modality", PARTS)
+async def test_refuses_content_it_cannot_take(model: Model, modality: Modality) -> None:
+    if modality in model.card.accepts:
+        return
+    message = Message("user", (Text("look"), PARTS[modality]))
+    with pytest.raises(RequestError) as caught:
+        await events_of(model, fitting(model.card).but(messages=(message,)))
+    assert caught.value.param == "messages"
+    assert modality.value in str(caught.value)
+
+
+async def test_refuses_unknown_fields_by_name(model: Model) -> None:
+    if model.card.extra is None:
+        return
+    with pytest.raises(RequestError) as caught:
+        await events_of(model, fitting(model.card).but(extra={"no_such_field": 1}))
+    assert caught.value.param == "no_such_field"
+
+
+async def test_never_runs_beyond_the_reach(model: Model) -> None:
+    if model.card.reach is Reach.DEVICE:
+        return
+    with pytest.raises(ReachError):
+        await events_of(model, fitting(model.card).but(reach=Reach.DEVICE))
+
+
+async def test_closing_early_leaves_the_model_usable(model: Model) -> None:
+    for _ in range(3):
+        async with aclosing(model.run(fitting(model.card))) as events:
+            async for _ in events:
+                break
+    assert (await collect(model, fitting(model.card))).error is None
+
+
+async def test_cancelling_the_reader_leaves_the_model_usable(model: Model) -> None:
+    task = asyncio.create_task(collect(model, fitting(model.card)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await collect(model, fitting(model.card))).error is None
+
+
+async def test_a_passed_deadline_is_an_error_of_ours(model: Model) -> None:
+    answer = await collect(model, fitting(model.card).but(deadline=0.0))
+    assert answer.error is None or isinstance(answer.error, BicameralError)
+
+
+async def test_fifty_concurrent_runs(model: Model) -> None:
+    """All answered, or shed with an error of ours when the queue is bounded; then usable again."""
+    answers = await asyncio.gather(*(collect(model, fitting(model.card)) for _ in range(50)))
+    assert any(answer.error is None for answer in answers)
+    for answer in answers:
+        assert answer.error is None or isinstance(answer.error, BicameralError)
+    assert (await collect(model, fitting(model.card))).error is None
