@@ -1,0 +1,5 @@
+"""`python -m bicameral` is `bicameral`."""
+
+from bicameral.cli import main
+
+main()
