@@ -1,0 +1,63 @@
+# Two commands matter: `make run` and `make test`. Both set up everything they need.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := 0.13.9
+
+.PHONY: run test test-large check clients lock bench-gateway bench-local clean
+
+# The main job: real local models answer three real questions as one mind.
+run: .venv/.run
+	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
+	@for q in "What is the capital of France?" \
+	          "I have 17 sheep, buy 5 and sell 8. How many are left? Think step by step, briefly." \
+	          "请用一句话介绍北京。"; do \
+	  printf '\n\033[1m%s\033[0m\n' "$$q"; \
+	  $(BIN)/bicameral ask "$$q" --explain --temperature 0 --max-tokens 300 || exit 1; \
+	done
+
+# Everything but the tests that want the 1.1 GB model; those run where it has been pulled.
+test: .venv/.dev clients
+	@$(BIN)/bicameral pull smollm2-135m
+	BICAMERAL_REQUIRE_CLIENTS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+test-large: .venv/.dev
+	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
+	$(BIN)/pytest -m large
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench-gateway: .venv/.dev
+	$(BIN)/python bench/gateway.py
+
+bench-local: .venv/.dev
+	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
+	$(BIN)/python bench/local.py
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "python3 lacks venv: run 'apt-get install python3-venv' first" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV)
+
+.venv/.run: requirements/run.txt pyproject.toml | .venv/bin/uv
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/run.txt
+	$(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+.venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/uv
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@ .venv/.run
+
+# Pins every dependency by hash, for make run and for make test.
+lock: .venv/bin/uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	  --extra llama --extra embed pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	  --extra llama --extra embed --group dev pyproject.toml -o requirements/dev.txt
+
+clean:
+	rm -rf .venv .venv-clients .bench tests/clients/node/node_modules
