@@ -1,0 +1,81 @@
+"""A Model on a remote server: one loop that asks, streams, and cuts the call when nobody listens.
+
+A dialect says how a request is written and how the answer is read; see openai.py, anthropic.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from bicameral.engines.upstream import Upstream
+from bicameral.errors import ModelError
+from bicameral.model import admit
+from bicameral.types import Card, Event, Request
+
+
+class Sink(Protocol):
+    """Turns the bytes of one answer into events. It may raise a ModelError at any point."""
+
+    complete: bool
+    """The answer said that it ends here, so there is nothing more to wait for."""
+
+    def take(self, chunk: bytes) -> Iterable[Event]:
+        """The events that `chunk` completes; none of them is the Done."""
+        ...
+
+    def end(self) -> Iterable[Event]:
+        """What is left, the Done last; Broken if the answer is not whole."""
+        ...
+
+
+class Call(Struct, frozen=True):
+    """One request as it goes out; `sink` makes what reads its answer from the headers of it."""
+
+    path: str
+    body: bytes
+    streamed: bool
+    sink: Callable[[Mapping[str, str]], Sink]
+
+
+class Remote:
+    """A Model on a server, spoken to in the dialect of `write`."""
+
+    def __init__(self, card: Card, upstream: Upstream, write: Callable[[Request], Call]) -> None:
+        self._card = card
+        self._upstream = upstream
+        self._write = write
+
+    @property
+    def card(self) -> Card:
+        """What the options say it is."""
+        return self._card
+
+    async def run(self, request: Request) -> AsyncGenerator[Event]:
+        """Ask the server; retried and guarded by the upstream until the first bytes come."""
+        admit(self._card, request)
+        call = self._write(request)
+        reply = await self._upstream.post(
+            call.path, call.body, streamed=call.streamed, deadline=request.deadline
+        )
+        try:
+            sink = call.sink(reply.headers)
+            chunk = reply.first
+            while chunk:
+                for event in sink.take(chunk):
+                    reply.good()
+                    yield event
+                if sink.complete:
+                    await reply.drain()
+                    break
+                chunk = await reply.read()
+            for event in sink.end():
+                reply.good()
+                yield event
+        except ModelError:
+            reply.bad()
+            raise
+        finally:
+            reply.close()

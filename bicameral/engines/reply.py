@@ -1,0 +1,118 @@
+"""A remote answer being read: the wait for each piece is bounded, and it can be cut at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+from multidict import CIMultiDictProxy
+
+from bicameral.errors import Broken, ModelError, Timeout
+
+if TYPE_CHECKING:
+    from bicameral.engines.upstream import Upstream
+
+_DRAIN = 0.2
+
+
+class Late(Exception):
+    """Set on a response's reader by the watch."""
+
+
+class Reply:
+    """A 200 whose first bytes have come. Read to the end, or `close` to cut the call off."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        response: aiohttp.ClientResponse,
+        first: bytes,
+        *,
+        streamed: bool,
+        end: float,
+        probe: bool,
+    ) -> None:
+        self.first = first
+        self._upstream = upstream
+        self._response = response
+        self._end = end
+        self._probe = probe
+        self._settled = False
+        o = upstream.options
+        self._pause = o.timeout_between_tokens if streamed else o.timeout_total
+        self._due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The response's headers."""
+        return self._response.headers
+
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end. Timeout, or Broken if the answer was cut."""
+        self._watch(self._pause)
+        try:
+            return await self._response.content.readany()
+        except Late as exc:
+            late_by_end = time.monotonic() >= self._end - 0.001
+            phase = "total" if late_by_end else "between tokens"
+            raise Timeout(self._upstream.name, phase, self._pause) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise Broken(self._upstream.name, "the answer was cut off midway") from exc
+        finally:
+            self._due = None
+
+    async def drain(self) -> None:
+        """Wait a moment for the end, so that the connection can serve again."""
+        self._end = min(self._end, time.monotonic() + _DRAIN)
+        try:
+            while await self.read():
+                pass
+        except ModelError:
+            return  # the answer is complete; `close` drops the connection
+
+    def good(self) -> None:
+        """Tell the breaker that the answer makes sense."""
+        if not self._settled:
+            self._settled = True
+            self._upstream.breaker.good()
+
+    def bad(self) -> None:
+        """Tell the breaker that the answer broke."""
+        self._settled = True
+        self._upstream.breaker.bad(self._probe)
+
+    def close(self) -> None:
+        """Let go of the connection; unless the answer was read to its end, cut it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._settled:
+            self._upstream.breaker.gone(self._probe)
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+    def _watch(self, seconds: float) -> None:
+        """Interrupt the read that follows if it is late; one timer serves many reads."""
+        self._due = min(time.monotonic() + seconds, self._end)
+        if self._timer is None or self._timer.when() > self._due + 1:
+            self._arm(self._due)
+
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, due - time.monotonic())
+        self._timer = self._loop.call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return  # nobody waits: the client is slow, not the server
+        if time.monotonic() < self._due - 0.001:
+            self._arm(self._due)
+        else:
+            self._response.content.set_exception(Late())

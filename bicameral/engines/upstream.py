@@ -1,0 +1,285 @@
+"""One remote server: a shared session, timeouts by phase, retries, a breaker.
+
+Knows HTTP and nothing of any JSON dialect: it sends bytes and gives a Reply whose first bytes have
+come. Everything up to there may be tried again; nothing after it ever is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ipaddress
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from bicameral.config import MemberOptions, secret
+from bicameral.engines.breaker import Breaker, RetryBudget
+from bicameral.engines.refusal import ServerError, retry_after
+from bicameral.engines.reply import Reply
+from bicameral.errors import Broken, ConfigError, ModelError, Overloaded, Timeout, Unreachable
+from bicameral.types import Reach
+
+ERROR_BODY = 64 * 2**10
+
+Fault = Callable[[str, int, bytes, float | None], ModelError]
+"""(model, status, body, retry_after) -> the error: how a dialect reads a refusal."""
+
+
+class RemoteOptions(MemberOptions, frozen=True, kw_only=True):
+    """What every remote engine takes. Times are seconds, sizes bytes.
+
+    `key_env` names the environment variable that holds the key; `headers` are sent as they are and
+    must hold no secret. `timeout_first_token` counts from the request, `timeout_between_tokens`
+    between two pieces of a stream; an answer that is not streamed is bound by `timeout_total` only.
+    After `breaker_failures` in a row nothing is sent for `breaker_seconds`, then one probe.
+    `max_retry_wait`: a longer Retry-After is reported at once instead of waited for.
+    """
+
+    model: str
+    url: str | None = None
+    key_env: str | None = None
+    headers: Mapping[str, str] = {}
+    context: int | None = None
+    timeout_connect: float = 10.0
+    timeout_first_token: float = 120.0
+    timeout_between_tokens: float = 60.0
+    timeout_total: float = 600.0
+    retries: int = 2
+    backoff: float = 0.25
+    max_retry_wait: float = 10.0
+    breaker_failures: int = 5
+    breaker_seconds: float = 10.0
+    max_event: int = 8 * 2**20
+    max_body: int = 64 * 2**20
+
+
+class Upstream:
+    """The connection pool to one server, shared by all calls of one member."""
+
+    def __init__(
+        self,
+        name: str,
+        options: RemoteOptions,
+        session: aiohttp.ClientSession,
+        base: str,
+        key: str | None,
+        fault: Fault,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.breaker = Breaker(options.breaker_failures, options.breaker_seconds)
+        self._budget = RetryBudget(reserve=options.retries)
+        self._session = session
+        self._base = base.rstrip("/")
+        self._key = (key or "").encode()
+        self._fault = fault
+        self._urls: dict[str, URL] = {}
+
+    async def post(
+        self, path: str, body: bytes, *, streamed: bool, deadline: float | None
+    ) -> Reply:
+        """The reply to `body`, its first bytes in hand; `deadline` is by time.monotonic()."""
+        began = time.monotonic()
+        end = began + self.options.timeout_total
+        end = end if deadline is None else min(end, deadline)
+        self._budget.call()
+        attempt = 0
+        while True:
+            probe = self._enter()
+            try:
+                return await self._once(path, body, streamed, end, probe)
+            except ModelError as error:
+                self._note(error, probe)
+                pause = self._pause(error, attempt, end)
+                if pause is None:
+                    raise
+            except asyncio.CancelledError:
+                self.breaker.gone(probe)
+                raise
+            await asyncio.sleep(pause)
+            attempt += 1
+
+    def refusal(self, status: int, body: bytes, retry: float | None = None) -> ModelError:
+        """The error that `body` tells of, without our key, should the server have echoed it."""
+        if self._key:
+            body = body.replace(self._key, b"[key]")
+        return self._fault(self.name, status, body, retry)
+
+    def _enter(self) -> bool:
+        wait = self.breaker.wait()
+        if wait:
+            raise Overloaded(
+                self.name,
+                f"failed {self.options.breaker_failures} times in a row, so it is left alone "
+                f"for {wait:.1f} s",
+                retry_after=wait,
+                status=503,
+            )
+        return self.breaker.enter()
+
+    def _note(self, error: ModelError, probe: bool) -> None:
+        if isinstance(error, Unreachable | Timeout | Broken) or _is_outage(error):
+            self.breaker.bad(probe)
+        else:  # it answered, if only to refuse
+            self.breaker.good()
+
+    def _pause(self, error: ModelError, attempt: int, end: float) -> float | None:
+        """Seconds to wait before the next try; None: give up."""
+        o = self.options
+        if attempt >= o.retries or not _worth_retrying(error) or self.breaker.open:
+            return None
+        pause = random.uniform(0, o.backoff * 2**attempt)  # noqa: S311 - full jitter
+        said = error.retry_after if isinstance(error, Overloaded) else None
+        if said is not None:
+            pause += said
+        if pause > o.max_retry_wait or time.monotonic() + pause >= end or not self._budget.retry():
+            return None
+        return pause
+
+    async def _once(self, path: str, body: bytes, streamed: bool, end: float, probe: bool) -> Reply:
+        now = time.monotonic()
+        limit = self.options.timeout_first_token if streamed else self.options.timeout_total
+        phase = "first token" if streamed and now + limit < end else "total"
+        seconds = min(limit, max(0.0, end - now))
+        response: aiohttp.ClientResponse | None = None
+        first: bytes | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._session.post(
+                    self._url(path), data=_payload(body), allow_redirects=False
+                )
+                await self._check(response, streamed)
+                first = await response.content.readany()
+        except aiohttp.ConnectionTimeoutError as exc:
+            raise Timeout(self.name, "connect", self.options.timeout_connect) from exc
+        except TimeoutError as exc:
+            raise Timeout(self.name, phase, seconds) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise Unreachable(self.name, _why(exc)) from exc
+        finally:
+            if first is None and response is not None:
+                response.close()
+        if not first:
+            response.close()
+            raise Broken(self.name, "answered 200 with an empty body")
+        return Reply(self, response, first, streamed=streamed, end=end, probe=probe)
+
+    async def _check(self, response: aiohttp.ClientResponse, streamed: bool) -> None:
+        """Raise unless the reply is a 200 in a form we can read."""
+        status, kind = response.status, response.content_type
+        if 300 <= status < 400:
+            raise Broken(
+                self.name, f"answered {status}, a redirect: give the url it leads to"
+            )
+        misfit = kind == "text/html" or (streamed and kind == "application/json")
+        if status != 200 or misfit:
+            body = await _read_some(response)
+            if status == 200 and kind == "text/html":
+                raise Broken(self.name, "answered 200 with an HTML page: is the url an API's?")
+            raise self.refusal(status, body, retry_after(response.headers))
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise Broken(self.name, "answered in a Content-Encoding that was not asked for")
+
+    def _url(self, path: str) -> URL:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = URL(self._base + path)
+        return url
+
+
+def _is_outage(error: ModelError) -> bool:
+    return isinstance(error, Overloaded) and error.status != 429
+
+
+def _worth_retrying(error: ModelError) -> bool:
+    if isinstance(error, Timeout):
+        return error.phase == "connect"
+    if isinstance(error, Broken):
+        return isinstance(error, ServerError)
+    return isinstance(error, Unreachable | Overloaded)
+
+
+def _payload(body: bytes) -> bytes | aiohttp.BytesIOPayload:
+    """aiohttp warns of raw bytes over 1 MiB, which it writes in one go."""
+    if len(body) < 2**20:
+        return body
+    return aiohttp.BytesIOPayload(io.BytesIO(body))
+
+
+async def _read_some(response: aiohttp.ClientResponse) -> bytes:
+    """At most ERROR_BODY bytes of a refusal, or what came of it."""
+    got = bytearray()
+    try:
+        async with asyncio.timeout(5):
+            while len(got) < ERROR_BODY and (chunk := await response.content.readany()):
+                got += chunk
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass
+    return bytes(got[:ERROR_BODY])
+
+
+def _why(exc: Exception) -> str:
+    return f"no connection ({exc or type(exc).__name__})"
+
+
+@asynccontextmanager
+async def connect(
+    name: str,
+    options: RemoteOptions,
+    base: str,
+    key_env: str | None,
+    headers: Callable[[str | None], Mapping[str, str]],
+    fault: Fault,
+) -> AsyncIterator[Upstream]:
+    """The upstream at `base`; `headers` turns the key, if there is one, into its headers."""
+    check_url(name, base)
+    key = None if key_env is None else secret(key_env, "the config", f"models.{name}")
+    sent = CIMultiDict(
+        {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "bicameral",
+            **headers(key),
+            **options.headers,
+        }
+    )
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=sent,
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None, connect=options.timeout_connect),
+        read_bufsize=2**18,
+    )
+    async with session:
+        yield Upstream(name, options, session, base, key, fault)
+
+
+def check_url(name: str, url: str) -> None:
+    """ConfigError unless `url` is a plain http or https address."""
+    where = f"[models.{name}] url: '{url}'"
+    try:
+        parsed = URL(url)
+    except ValueError as exc:
+        raise ConfigError(f"{where} is no address") from exc
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError(f"{where} must begin with http:// or https:// and name a host")
+    if parsed.user or parsed.password:
+        raise ConfigError(f"[models.{name}] url: must hold no password; name it by key_env")
+
+
+def reach_of(url: str) -> Reach:
+    """DEVICE for a loopback address, else PUBLIC: what is nearer must be declared."""
+    host = URL(url).host or ""
+    if host == "localhost":
+        return Reach.DEVICE
+    try:
+        return Reach.DEVICE if ipaddress.ip_address(host).is_loopback else Reach.PUBLIC
+    except ValueError:
+        return Reach.PUBLIC
