@@ -146,12 +146,13 @@ class Scripted:
     def _script(self, request: Request) -> tuple[list[Text | Reasoning | ToolCall], Finish]:
         o = self._options
         if o.calls_tools and request.tools and not _after_tool(request):
-            call = ToolCall(id="call_0", name=request.tools[0].name, arguments=o.tool_arguments)
-            return [call], "tool_calls"
+            first, *more = _words(o.tool_arguments) or [""]
+            call = ToolCall(id="call_0", name=request.tools[0].name, arguments=first)
+            return [call, *(ToolCall(arguments=word) for word in more)], "tool_calls"
         text = o.replies.get(request.question, o.reply or request.question)
         for stop in request.sampling.stop:
             text = text.partition(stop)[0]
-        words = re.findall(r"\S+\s*|\s+", text)
+        words = _words(text)
         limit = request.sampling.max_tokens
         cut = limit is not None and limit < len(words)
         thought: list[Text | Reasoning | ToolCall] = [Reasoning(o.reasoning)] if o.reasoning else []
@@ -187,6 +188,10 @@ class Scripted:
                 return TooLong(name, why)
             case "broken":
                 return Broken(name, why)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\S+\s*|\s+", text)
 
 
 def _after_tool(request: Request) -> bool:
