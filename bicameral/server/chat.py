@@ -1,0 +1,105 @@
+"""POST /v1/chat/completions: read, decode, run, write. A bare ASGI callable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from bicameral.brain import Brain
+from bicameral.errors import Broken, NotFound, RequestError
+from bicameral.server import decode, encode
+from bicameral.server.exchange import (
+    EVENTS,
+    JSON,
+    NO_BUFFER,
+    NO_CACHE,
+    Desk,
+    Exchange,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+)
+from bicameral.types import Done, Event, Relay, Request
+
+PATH = "/v1/chat/completions"
+_OURS = frozenset(
+    {
+        "connection", "content-encoding", "content-length", "content-type", "date", "keep-alive",
+        "server", "set-cookie", "trailer", "transfer-encoding", "upgrade", "x-bicameral-model",
+        "x-request-id",
+    }
+)  # fmt: skip
+
+
+class Chat:
+    """Answers chat completions out of `brain`."""
+
+    def __init__(self, brain: Brain, desk: Desk) -> None:
+        self._brain = brain
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request: the first event decides the status, then it streams or is folded."""
+        async with Exchange(self._desk, "chat", scope, receive, send) as exchange:
+            exchange.admit()
+            body = await exchange.body()
+            asked = decode.chat(body, exchange.headers, self._desk.options, exchange.id.decode())
+            name_model(exchange, self._brain, asked.model)
+            async with aclosing(self._brain.run(asked.request, asked.model)) as events:
+                await _answer(exchange, asked.request, watched(exchange, events))
+
+
+async def _answer(exchange: Exchange, request: Request, events: AsyncIterator[Event]) -> None:
+    wire = request.wire
+    explain = exchange.headers.get(b"x-bicameral-explain") == b"1"
+    if wire is None or not wire.stream:
+        whole = encode.Whole(request.id, exchange.model, explain=explain)
+        headers: Headers = [JSON]
+        async for event in events:
+            whole.add(event)
+            headers += _passed(event)
+        await exchange.whole(whole.body(), headers)
+        return
+    usage = wire.include_usage
+    stream = encode.Stream(request.id, exchange.model, usage=usage, explain=explain)
+    async for event in events:
+        if data := stream.event(event):
+            head = () if exchange.status else [EVENTS, NO_CACHE, NO_BUFFER, *_passed(event)]
+            await exchange.write(data, list(head))
+    await exchange.end()
+
+
+async def watched(exchange: Exchange, events: AsyncGenerator[Event]) -> AsyncIterator[Event]:
+    """The events, with what the exchange counts; a stream without a Done is an error."""
+    first = True
+    async for event in events:
+        if first:
+            first = False
+            exchange.first()
+        exchange.by = event.by or exchange.by
+        yield event
+        if isinstance(event, Done):
+            exchange.usage = event.usage
+            return
+    raise Broken(exchange.model, "the answer has no end")
+
+
+def name_model(exchange: Exchange, brain: Brain, name: str) -> None:
+    """Put the model on the exchange; NotFound if there is none of that name."""
+    if not name:
+        raise NotFound("model: is empty", param="model", code="model_not_found")
+    if len(name) > 256:
+        raise RequestError("model: is longer than any name", param="model")
+    brain.model(name)
+    exchange.model = name
+
+
+def _passed(event: Event) -> Headers:
+    if not isinstance(event, Relay):
+        return []
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in event.headers
+        if name.lower() not in _OURS
+    ]

@@ -1,0 +1,56 @@
+"""Structured logs: one JSON object a line on stderr, free of user text, secrets and line breaks.
+
+An unexpected error is logged by its type and place only: its message could hold user text.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from typing import Any
+
+import msgspec
+
+_json = msgspec.json.Encoder().encode
+logger = logging.getLogger("bicameral.server")
+
+
+class Lines(logging.Formatter):
+    """A record as one JSON line; `fields` given by `extra` become keys of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; JSON escapes every control character in it."""
+        line: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname}
+        fields = getattr(record, "fields", None)
+        if fields is None:
+            line |= {"logger": record.name, "message": record.getMessage()}
+        else:
+            line |= fields
+        if record.exc_info and record.exc_info[0]:
+            line |= {"error": record.exc_info[0].__name__, "at": _places(record.exc_info[2])}
+        return _json(line).decode()
+
+
+def configure() -> None:
+    """Send the logs of the server and the package to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    for name, level in (("bicameral", logging.INFO), ("uvicorn", logging.WARNING)):
+        log = logging.getLogger(name)
+        log.handlers[:] = [handler]
+        log.setLevel(level)
+        log.propagate = False
+
+
+def request(fields: dict[str, Any]) -> None:
+    """One line for one request; skips what logging does to find the caller."""
+    if logger.isEnabledFor(logging.INFO):
+        record = logging.LogRecord(logger.name, logging.INFO, "", 0, "request", None, None)
+        record.fields = fields
+        logger.handle(record)
+
+
+def _places(trace: Any) -> list[str]:
+    frames = traceback.extract_tb(trace)[-4:]
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]

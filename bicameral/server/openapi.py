@@ -1,0 +1,135 @@
+"""GET /openapi.json: written from the structs that decode really uses, so it cannot drift."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from bicameral.server import schema
+
+_REF = "#/components/schemas/{name}"
+
+
+@cache
+def document() -> bytes:
+    """The OpenAPI 3.1 document as JSON."""
+    bodies = (schema.ChatBody, schema.EmbeddingBody)
+    _, components = msgspec.json.schema_components(bodies, ref_template=_REF)
+    components["Error"] = _ERROR
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "Bicameral", "version": version("bicameral")},
+            "paths": _PATHS,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+
+
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "integer", "null"]},
+            },
+        }
+    },
+}
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+
+
+def _json(kind: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": kind}}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _errors(*statuses: int) -> dict[str, Any]:
+    kind = _json({"$ref": _REF.format(name="Error")})
+    return {str(status): {"description": "Refused", "content": kind} for status in statuses}
+
+
+def _ok(content: dict[str, Any]) -> dict[str, Any]:
+    return {"200": {"description": "The answer", "content": content}}
+
+
+def _header(name: str, pattern: str, what: str) -> dict[str, Any]:
+    kind = {"type": "string", "pattern": pattern}
+    return {"name": name, "in": "header", "required": False, "description": what, "schema": kind}
+
+
+def _post(body: str, answer: dict[str, Any], what: str) -> dict[str, Any]:
+    content = _json({"$ref": _REF.format(name=body)})
+    return {
+        "summary": what,
+        "security": [{}, {"key": []}],
+        "parameters": _HEADERS,
+        "requestBody": {"required": True, "content": content},
+        "responses": _ok(answer) | _errors(400, 401, 402, 403, 404, 413, 415, 429, 502, 503, 504),
+    }
+
+
+def _get(answer: dict[str, Any], what: str, *errors: int, path: str = "") -> dict[str, Any]:
+    kind = {"type": "string"}
+    named = [{"name": path, "in": "path", "required": True, "schema": kind}] if path else []
+    return {"summary": what, "parameters": named, "responses": _ok(answer) | _errors(*errors)}
+
+
+_HEADERS = [
+    _header(
+        "x-bicameral-reach",
+        "^(device|site|private|public)$",
+        "How far the request's data may travel.",
+    ),
+    _header("x-bicameral-timeout", r"^[1-9][0-9]{0,3}(\.[0-9]{1,9})?$", "Seconds for all of it."),
+    _header("x-bicameral-budget", r"^[0-9]{1,6}(\.[0-9]{1,9})?$", "Dollars it may cost."),
+    _header("x-bicameral-explain", "^[01]$", "1: the answer says who was asked, and why."),
+]
+_MODEL = _object(
+    id={"type": "string"},
+    object={"const": "model"},
+    created={"type": "integer"},
+    owned_by={"type": "string"},
+    bicameral={"type": "object"},
+)
+_COMPLETION = _object(
+    id={"type": "string"},
+    object={"type": "string"},
+    created={"type": "integer"},
+    model={"type": "string"},
+    choices={"type": "array"},
+)
+_VECTORS = _object(object={"const": "list"}, data={"type": "array"}, model={"type": "string"})
+_LIST = _object(object={"const": "list"}, data={"type": "array", "items": _MODEL})
+_STATE = _object(status={"type": "string"})
+_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+
+_PATHS: dict[str, Any] = {
+    "/v1/chat/completions": {
+        "post": _post("ChatBody", _json(_COMPLETION) | _STREAM, "Answer a conversation.")
+    },
+    "/v1/embeddings": {"post": _post("EmbeddingBody", _json(_VECTORS), "Texts to vectors.")},
+    "/v1/models": {"get": _get(_json(_LIST), "Every mind and member.", 401, 403)},
+    "/v1/models/{name}": {
+        "get": _get(_json(_MODEL), "One mind or member.", 401, 403, 404, path="name")
+    },
+    "/healthz": {"get": _get(_json(_STATE), "The process answers.", 403)},
+    "/readyz": {"get": _get(_json(_STATE), "New requests are taken.", 403, 503)},
+    "/metrics": {"get": _get(_TEXT, "Counters for Prometheus.", 401, 403)},
+    "/openapi.json": {"get": _get(_json({"type": "object"}), "This document.", 403)},
+}
