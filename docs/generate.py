@@ -25,10 +25,10 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD, _section("[models.NAME], every engine", MemberOptions, ())]
     shared = [field.name for field in msgspec.structs.fields(MemberOptions)]
-    for name in engines.ENGINES:
-        parts.append(
-            _section(f'[models.NAME], engine = "{name}"', engines.find(name).Options, shared)
-        )
+    parts += [
+        _section(f'[models.NAME], engine = "{name}"', engines.find(name).Options, shared)
+        for name in engines.ENGINES
+    ]
     parts.append(_section("[minds.NAME]", MindOptions, ()))
     parts.append(_section("[server]", ServerOptions, ()))
     return "\n".join(parts)
