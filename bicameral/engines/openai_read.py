@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from bicameral.engines import sse
 from bicameral.engines.openai_wire import CUT, finish, usage
-from bicameral.errors import Broken, ModelError
+from bicameral.engines.refusal import Refusal
+from bicameral.errors import Broken
 from bicameral.types import (
     Delta,
     Done,
@@ -24,9 +25,6 @@ from bicameral.types import (
 )
 
 log = logging.getLogger(__name__)
-
-Refusal = Callable[[int, bytes], ModelError]
-"""(status, body) -> the error: Upstream.refusal."""
 
 
 class _Function(Struct, gc=False, frozen=True):

@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bicameral.engines import sse
-from bicameral.engines.openai_read import Body, Refusal
+from bicameral.engines.openai_read import Body
 from bicameral.engines.openai_wire import CUT, finish, usage
+from bicameral.engines.refusal import Refusal
 from bicameral.errors import Broken, ModelError
 from bicameral.types import Done, Event, Relay, Wire
 
@@ -24,6 +25,7 @@ Headers = tuple[tuple[str, str], ...]
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_NONE = Raw(b"")
 _ASK = Raw(b'{"include_usage":true}')
 
 
@@ -188,7 +190,7 @@ class _Answered(Struct, gc=False):
 class _Completion(Struct, gc=False):
     model: str | None = None
     choices: list[_Answered] | None = None
-    data: Raw | None = None
+    data: Raw = _NONE  # embeddings, left as they are
     usage: Any = None
     error: Any = None
 
@@ -230,7 +232,7 @@ class RelayBody:
     def _check(self, answer: _Completion, body: bytes) -> str:
         if answer.error:
             raise self._refusal(200, body)
-        if answer.data is not None:  # embeddings
+        if answer.data is not _NONE:  # embeddings
             return "stop"
         if not answer.choices:
             raise self._refusal(200, body)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
 from bicameral.errors import Broken, ModelError, Overloaded, Rejected, Unauthorized
+
+Refusal = Callable[[int, bytes], ModelError]
+"""(status, body) -> the error, as Upstream.refusal gives it."""
 
 
 class ServerError(Broken):

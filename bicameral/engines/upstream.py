@@ -10,6 +10,7 @@ import asyncio
 import io
 import ipaddress
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +27,19 @@ from bicameral.errors import Broken, ConfigError, ModelError, Overloaded, Timeou
 from bicameral.types import Reach
 
 ERROR_BODY = 64 * 2**10
+
+_SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "cookie")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_POSITIVE = (
+    "timeout_connect",
+    "timeout_first_token",
+    "timeout_between_tokens",
+    "timeout_total",
+    "breaker_failures",
+    "breaker_seconds",
+    "max_event",
+    "max_body",
+)
 
 Fault = Callable[[str, int, bytes, float | None], ModelError]
 """(model, status, body, retry_after) -> the error: how a dialect reads a refusal."""
@@ -174,9 +188,7 @@ class Upstream:
         """Raise unless the reply is a 200 in a form we can read."""
         status, kind = response.status, response.content_type
         if 300 <= status < 400:
-            raise Broken(
-                self.name, f"answered {status}, a redirect: give the url it leads to"
-            )
+            raise Broken(self.name, f"answered {status}, a redirect: give the url it leads to")
         misfit = kind == "text/html" or (streamed and kind == "application/json")
         if status != 200 or misfit:
             body = await _read_some(response)
@@ -238,8 +250,11 @@ async def connect(
     fault: Fault,
 ) -> AsyncIterator[Upstream]:
     """The upstream at `base`; `headers` turns the key, if there is one, into its headers."""
+    check(name, options)
     check_url(name, base)
     key = None if key_env is None else secret(key_env, "the config", f"models.{name}")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"[models.{name}] the key in {key_env} has characters no key has")
     sent = CIMultiDict(
         {
             "Content-Type": "application/json",
@@ -259,6 +274,20 @@ async def connect(
     )
     async with session:
         yield Upstream(name, options, session, base, key, fault)
+
+
+def check(name: str, options: RemoteOptions) -> None:
+    """ConfigError for headers that cannot be sent and numbers that make no sense."""
+    for header, value in options.headers.items():
+        if header.lower() in _SECRET_HEADERS:
+            raise ConfigError(f"[models.{name}] headers: keep keys out of it; name one by key_env")
+        if not _HEADER.fullmatch(header) or not value.isascii() or not value.isprintable():
+            raise ConfigError(f"[models.{name}] headers: '{header}' cannot be sent as a header")
+    for field in _POSITIVE:
+        if getattr(options, field) <= 0:
+            raise ConfigError(f"[models.{name}] {field}: must be above 0")
+    if options.retries < 0 or options.backoff < 0 or options.max_retry_wait < 0:
+        raise ConfigError(f"[models.{name}] retries, backoff, max_retry_wait: must not be negative")
 
 
 def check_url(name: str, url: str) -> None:
