@@ -1,6 +1,8 @@
 // The Vercel AI SDK with its OpenAI-compatible provider, behind JSON lines.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, embedMany, generateText, Output, RetryError, stepCountIs, streamText, tool } from "ai";
+import {
+  AISDKError, APICallError, embedMany, generateText, Output, RetryError, stepCountIs, streamText, tool,
+} from "ai";
 import { z } from "zod";
 import { serve } from "./lines.mjs";
 
@@ -99,17 +101,15 @@ async function embed(call) {
   return { vectors: done.embeddings };
 }
 
+// An error that came inside a stream is the plain object that the server sent.
 function failure(error) {
   const last = RetryError.isInstance(error) ? error.lastError : error;
   if (APICallError.isInstance(last)) {
-    const told = last.data?.error ?? {};
-    return {
-      class: error.name, status: last.statusCode, code: told.code ?? null,
-      param: told.param ?? null, type: told.type ?? null, message: last.message,
-    };
+    const { code = null, param = null, type = null } = last.data?.error ?? {};
+    return { class: error.name, status: last.statusCode, code, param, type, message: last.message };
   }
-  if (typeof last === "string" || last?.message) return { class: last.name ?? "string", message: last.message ?? last };
-  return null;
+  if (AISDKError.isInstance(last)) return { class: last.name, message: last.message };
+  return last instanceof Error ? null : last;
 }
 
 await serve({ chat, stream, cancel, tools, schema, embed }, failure);
