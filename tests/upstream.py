@@ -312,7 +312,7 @@ def stream(
 
 
 def _packets(data: bytes, size: int | None) -> Iterable[bytes]:
-    step = size or len(data)
+    step = size or len(data) or 1
     return [data[i : i + step] for i in range(0, len(data), step)]
 
 

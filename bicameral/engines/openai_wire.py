@@ -267,8 +267,8 @@ def fault(name: str, status: int, body: bytes, retry: float | None) -> ModelErro
     except msgspec.DecodeError:
         return status_error(name, status, "answered what is not JSON", retry=retry)
     inner = said.error if isinstance(said.error, Mapping) else {}
-    code = inner.get("code", said.code)
-    kind = inner.get("type", said.type)
+    code = _word(inner.get("code", said.code))
+    kind = _word(inner.get("type", said.type))
     if status == 200 and isinstance(code, int) and 400 <= code < 600:
         status = code
     message = _message_of(said, inner)
@@ -276,15 +276,19 @@ def fault(name: str, status: int, body: bytes, retry: float | None) -> ModelErro
         return TooLong(name, message)
     if status == 400 and _TOO_LONG_SAID.search(message):
         return TooLong(name, message)
-    return status_error(
+    param = _word(inner.get("param", said.param))
+    error = status_error(
         name,
         status,
         message,
         retry=retry,
-        param=_text(inner.get("param", said.param)),
-        code=code if isinstance(code, int | str) else None,
-        kind=_text(kind),
+        param=None if param is None else str(param),
+        code=code,
+        kind=None if kind is None else str(kind),
     )
+    if code == "insufficient_quota":  # a 429 that time does not heal
+        error.retryable = False
+    return error
 
 
 def _message_of(said: _Refusal, inner: Mapping[str, Any]) -> str:
@@ -296,5 +300,5 @@ def _message_of(said: _Refusal, inner: Mapping[str, Any]) -> str:
     return "gave an error without a message"
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def _word(value: Any) -> str | int | None:
+    return value if isinstance(value, str | int) else None

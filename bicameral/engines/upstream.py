@@ -189,14 +189,15 @@ class Upstream:
         status, kind = response.status, response.content_type
         if 300 <= status < 400:
             raise Broken(self.name, f"answered {status}, a redirect: give the url it leads to")
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if status == 200 and encoding != "identity":
+            raise Broken(self.name, "answered in a Content-Encoding that was not asked for")
         misfit = kind == "text/html" or (streamed and kind == "application/json")
         if status != 200 or misfit:
             body = await _read_some(response)
             if status == 200 and kind == "text/html":
                 raise Broken(self.name, "answered 200 with an HTML page: is the url an API's?")
             raise self.refusal(status, body, retry_after(response.headers))
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise Broken(self.name, "answered in a Content-Encoding that was not asked for")
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -210,6 +211,9 @@ def _is_outage(error: ModelError) -> bool:
 
 
 def _worth_retrying(error: ModelError) -> bool:
+    """Whether another try now may work and costs nothing twice."""
+    if not error.retryable:
+        return False
     if isinstance(error, Timeout):
         return error.phase == "connect"
     if isinstance(error, Broken):
