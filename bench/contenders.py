@@ -91,7 +91,7 @@ GATEWAYS = (
         model="default",
         key=KEY,
         config=BICAMERAL_TOML,
-        env={"BENCH_KEYS": f"sk-another-key,{KEY}"},
+        env={"BENCH_KEYS": f"sk-another-0123456789abcdef,{KEY}"},
     ),
     Gateway(
         "litellm",

@@ -38,8 +38,8 @@ PACED = ("--stream", "--prompt", "chunks=50;delay_ms=20")
 SOAK_SLICES = 20
 
 
-class OutOfTime(Exception):
-    """The run has used up the time it announced."""
+class Stopped(Exception):
+    """The announced time is used up, or somebody sent a signal; what was measured is reported."""
 
 
 class Bench:
@@ -53,7 +53,7 @@ class Bench:
     def load(self, gateway: Gateway, port: int, pid: int, *args: str, secs: float) -> Numbers:
         """Run the load generator; `pid` is the process whose CPU time counts."""
         if time.monotonic() > self._ends:
-            raise OutOfTime
+            raise Stopped("the announced time was used up")
         command = ["taskset", "-c", str(self.load_core), sys.executable, str(BENCH / "loadgen.py")]
         command += ["--url", f"http://127.0.0.1:{port}/v1/chat/completions", "--pid", str(pid)]
         command += ["--model", gateway.model, "--secs", f"{secs:g}", *args]
@@ -138,20 +138,25 @@ def soak(bench: Bench, gateway: Gateway, folder: Path, requests: int) -> Numbers
     with contenders.started(
         gateway, upstream=bench.upstream, core=bench.gateway_core, folder=folder
     ) as (port, pid, _):
-        points, parts, sent = [(0, memory(pid) / 1e6)], [], 0
+        points: list[tuple[int, float]] = [(0, memory(pid) / 1e6)]
+        parts: list[Numbers] = []
+        stopped = ""
         size = max(1, requests // SOAK_SLICES)
-        while sent < requests:
-            part = ("--conns", "32", "--max-requests", str(min(size, requests - sent)))
-            numbers = bench.load(gateway, port, pid, *part, secs=300.0)
-            if not numbers["n"]:
-                raise Failed(f"no request of the soak succeeded: {numbers['sample']}")
-            parts.append(numbers)
-            sent += numbers["n"] + failures(numbers)
-            points.append((sent, memory(pid) / 1e6))
-            say(f"soak: {sent:,} requests, {points[-1][1]:.1f} MB, {numbers['rps']:.0f}/s")
-    settled = [point for point in points if point[0] >= requests / 4]
+        try:
+            while (sent := points[-1][0]) < requests:
+                part = ("--conns", "32", "--max-requests", str(min(size, requests - sent)))
+                parts.append(bench.load(gateway, port, pid, *part, secs=300.0))
+                if not parts[-1]["n"]:
+                    raise Failed(f"no request of the soak succeeded: {parts[-1]['sample']}")
+                sent += parts[-1]["n"] + failures(parts[-1])
+                points.append((sent, memory(pid) / 1e6))
+                say(f"soak: {sent:,} requests, {points[-1][1]:.1f} MB, {parts[-1]['rps']:.0f}/s")
+        except Stopped as reason:
+            stopped = str(reason)
+    settled = [point for point in points if point[0] >= points[-1][0] / 4]
     return {
-        "requests": sent,
+        "stopped": stopped,
+        "requests": points[-1][0],
         "failed": sum(map(failures, parts)),
         "sample": next((p["sample"] for p in parts if p["sample"]), None),
         "rss_mb": points,
@@ -205,8 +210,8 @@ def interleave(
             soaked = soak(bench, ours, folder, args.soak)
     except Failed as error:
         notes.append(f"soak: {error}")
-    except OutOfTime:
-        notes.append("stopped early: the announced time was used up")
+    except Stopped as reason:
+        notes.append(f"stopped early: {reason}")
     return rounds, soaked, notes
 
 
@@ -238,14 +243,15 @@ def most_seconds(args: argparse.Namespace, gateways: int) -> float:
 
 
 def stop(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)  # so that every `with` ends its child
+    raise Stopped(f"{signal.Signals(signum).name} came")  # every `with` ends its child
 
 
 def main() -> None:
     args = parse_args()
     if not sys.platform.startswith("linux") or not shutil.which("taskset"):
         raise SystemExit("this benchmark needs Linux and taskset (package util-linux)")
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     cpus = sorted(os.sched_getaffinity(0))
     cores = (cpus[0], cpus[min(1, len(cpus) - 1)])
     gateways, notes = installed(args.only)

@@ -105,13 +105,14 @@ def verdicts(results: Mapping[str, Numbers], soaked: Numbers | None) -> list[str
     peaks += [mb for _, mb in soaked["rss_mb"]] if soaked else []
     rss = max(peaks, default=None)
     growth = soaked["bytes_per_request"] if soaked else None
+    count = f"{soaked['requests']:,} requests" if soaked else "a soak"
     lost = ours["failed"] + (soaked["failed"] if soaked else 0) if ours else None
     times = lite["cpu_request"] / cpu if cpu and lite.get("cpu_request") else None
     return [
         verdict("≤ 250 µs CPU per plain request with key, route and meter", cpu, 250, "µs"),
         verdict(f"{STREAMS} of {STREAMS} paced streams", streams, STREAMS, "", least=True),
         verdict("RSS ≤ 120 MB, soak included", rss, 120, "MB"),
-        verdict(f"flat: ≤ {FLAT:g} bytes more per request in the soak", growth, FLAT, "bytes"),
+        verdict(f"flat: ≤ {FLAT:g} bytes more per request over {count}", growth, FLAT, "bytes"),
         verdict("start ≤ 1 s", start, 1, "s"),
         verdict("≥ 40 times fewer CPU µs than LiteLLM", times, 40, "times", least=True),
         verdict("no failed request", lost, 0, ""),
@@ -158,7 +159,8 @@ def report(
             f"Soak: {soaked['requests']:,} requests, {soaked['failed']} failed, RSS "
             f"{points[0][1]:.1f} MB at the start, {points[len(points) // 4][1]:.1f} MB after a "
             f"quarter, {points[-1][1]:.1f} MB at the end, {number(grown)} bytes per request "
-            "over the last three quarters.\n"
+            "over the last three quarters"
+            f"{', stopped early: ' + soaked['stopped'] if soaked['stopped'] else ''}.\n"
         )
     print("\n".join(verdicts(results, soaked)))
     for name, row in (*results.items(), *([("soak", soaked)] if soaked else [])):
