@@ -20,7 +20,7 @@ from bicameral.server.exchange import (
     Scope,
     Send,
 )
-from bicameral.types import Done, Event, Relay, Request
+from bicameral.types import Done, Event, Relay
 
 PATH = "/v1/chat/completions"
 _OURS = frozenset(
@@ -47,12 +47,12 @@ class Chat:
             asked = decode.chat(body, exchange.headers, self._desk.options, exchange.id.decode())
             name_model(exchange, self._brain, asked.model)
             async with aclosing(self._brain.run(asked.request, asked.model)) as events:
-                await _answer(exchange, asked.request, watched(exchange, events))
+                await _answer(exchange, asked, watched(exchange, events))
 
 
-async def _answer(exchange: Exchange, request: Request, events: AsyncIterator[Event]) -> None:
+async def _answer(exchange: Exchange, asked: decode.Chat, events: AsyncIterator[Event]) -> None:
+    request, explain = asked.request, asked.explain
     wire = request.wire
-    explain = exchange.headers.get(b"x-bicameral-explain") == b"1"
     if wire is None or not wire.stream:
         whole = encode.Whole(request.id, exchange.model, explain=explain)
         headers: Headers = [JSON]

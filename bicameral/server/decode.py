@@ -41,14 +41,18 @@ _CHAT = frozenset(f.encode_name for f in msgspec.structs.fields(schema.ChatBody)
 _TURN = frozenset(
     {f for turn in schema.Turn.__args__ for f in turn.__struct_fields__} | {"role", "annotations"}
 )
-_LONGEST = 86_400.0
+LONGEST = 86_400.0
 
 
 class Chat(Struct, frozen=True):
-    """A decoded chat body: the model asked for and the request, which carries its wire."""
+    """A decoded chat body: the model asked for and the request, which carries its wire.
+
+    `explain`: the answer shall say who was asked, and why.
+    """
 
     model: str
     request: Request
+    explain: bool = False
 
 
 def chat(body: bytes, headers: Headers, options: ServerOptions, request_id: str) -> Chat:
@@ -75,7 +79,9 @@ def chat(body: bytes, headers: Headers, options: ServerOptions, request_id: str)
         id=request_id,
         **limits(headers),
     )
-    return Chat(asked.model, request)
+    explain = headers.get(b"x-bicameral-explain")
+    told = explain is not None and _header("x-bicameral-explain", explain, ("0", "1").index)
+    return Chat(asked.model, request, bool(told))
 
 
 def parse(body: bytes, max_depth: int) -> dict[str, Any]:
@@ -137,7 +143,8 @@ def _header(name: str, value: bytes, read: Any) -> Any:
 
 _HEADERS = {
     "x-bicameral-reach": "write device, site, private or public",
-    "x-bicameral-timeout": f"write seconds, more than 0 and at most {_LONGEST:g}",
+    "x-bicameral-timeout": f"write seconds, more than 0 and at most {LONGEST:g}",
+    "x-bicameral-explain": "write 1 or 0",
     "x-bicameral-budget": 'write dollars as a decimal, such as "0.25"',
 }
 
@@ -152,7 +159,7 @@ def _seconds(text: str) -> float:
     if not re.fullmatch(r"\d{1,6}(\.\d{1,9})?", text):
         raise ValueError(text)
     seconds = float(text)
-    if not 0 < seconds <= _LONGEST:
+    if not 0 < seconds <= LONGEST:
         raise ValueError(text)
     return seconds
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from bicameral.server import schema
+from bicameral.server import decode, schema
+from bicameral.types import Reach
 
 _REF = "#/components/schemas/{name}"
 
@@ -68,17 +69,16 @@ def _ok(content: dict[str, Any]) -> dict[str, Any]:
     return {"200": {"description": "The answer", "content": content}}
 
 
-def _header(name: str, pattern: str, what: str) -> dict[str, Any]:
-    kind = {"type": "string", "pattern": pattern}
+def _header(name: str, what: str, **kind: Any) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "description": what, "schema": kind}
 
 
-def _post(body: str, answer: dict[str, Any], what: str) -> dict[str, Any]:
+def _post(body: str, answer: dict[str, Any], what: str, *more: dict[str, Any]) -> dict[str, Any]:
     content = _json({"$ref": _REF.format(name=body)})
     return {
         "summary": what,
         "security": [{}, {"key": []}],
-        "parameters": _HEADERS,
+        "parameters": [*_LIMITS, *more],
         "requestBody": {"required": True, "content": content},
         "responses": _ok(answer) | _errors(400, 401, 402, 403, 404, 413, 415, 429, 502, 503, 504),
     }
@@ -90,16 +90,32 @@ def _get(answer: dict[str, Any], what: str, *errors: int, path: str = "") -> dic
     return {"summary": what, "parameters": named, "responses": _ok(answer) | _errors(*errors)}
 
 
-_HEADERS = [
+_LIMITS = [
     _header(
         "x-bicameral-reach",
-        "^(device|site|private|public)$",
         "How far the request's data may travel.",
+        enum=[reach.name.lower() for reach in Reach],
     ),
-    _header("x-bicameral-timeout", r"^[1-9][0-9]{0,3}(\.[0-9]{1,9})?$", "Seconds for all of it."),
-    _header("x-bicameral-budget", r"^[0-9]{1,6}(\.[0-9]{1,9})?$", "Dollars it may cost."),
-    _header("x-bicameral-explain", "^[01]$", "1: the answer says who was asked, and why."),
+    _header(
+        "x-bicameral-timeout",
+        "Seconds for all of it, as a plain decimal.",
+        type="number",
+        exclusiveMinimum=0,
+        maximum=decode.LONGEST,
+    ),
+    _header(
+        "x-bicameral-budget",
+        "Dollars it may cost, as a plain decimal of at most nine places.",
+        type="number",
+        minimum=0,
+        maximum=999_999,
+    ),
 ]
+_EXPLAIN = _header(
+    "x-bicameral-explain",
+    "1: the answer says who was asked, and why.",
+    enum=["0", "1"],
+)
 _MODEL = _object(
     id={"type": "string"},
     object={"const": "model"},
@@ -121,7 +137,7 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 
 _PATHS: dict[str, Any] = {
     "/v1/chat/completions": {
-        "post": _post("ChatBody", _json(_COMPLETION) | _STREAM, "Answer a conversation.")
+        "post": _post("ChatBody", _json(_COMPLETION) | _STREAM, "Answer a conversation.", _EXPLAIN)
     },
     "/v1/embeddings": {"post": _post("EmbeddingBody", _json(_VECTORS), "Texts to vectors.")},
     "/v1/models": {"get": _get(_json(_LIST), "Every mind and member.", 401, 403)},
