@@ -53,9 +53,12 @@ class Reply:
 
     async def read(self) -> bytes:
         """The next bytes; empty at the end. Timeout, or Broken if the answer was cut."""
+        content = self._response.content
+        if content.at_eof():
+            return b""
         self._watch(self._pause)
         try:
-            return await self._response.content.readany()
+            return await content.readany()
         except Late as exc:
             late_by_end = time.monotonic() >= self._end - 0.001
             phase = "total" if late_by_end else "between tokens"

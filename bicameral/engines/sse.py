@@ -31,14 +31,15 @@ class Reader:
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The data of each event that `chunk` completes."""
-        if self._plain(chunk):
-            for block in chunk.split(b"\n\n"):
+        whole = self._plain(chunk)
+        if whole:
+            for block in chunk[:whole].split(b"\n\n"):
                 if block.startswith(b"data: ") and b"\n" not in block:
                     yield block[6:]
                 elif block:
                     yield from self._lines(block + b"\n\n")
-            return
-        yield from self._lines(chunk)
+        if whole < len(chunk):
+            yield from self._lines(chunk[whole:])
 
     def end(self) -> Iterator[bytes]:
         """The event that the end of the stream left open, if any."""
@@ -46,14 +47,17 @@ class Reader:
             yield from self._take(self._finish_line())
         yield from self._take(b"")
 
-    def _plain(self, chunk: bytes) -> bool:
-        """Whether whole events with LF endings lie in `chunk` and none is half read."""
-        return (
-            chunk.endswith(b"\n\n")
-            and not (self._first or self._line or self._data or self._after_cr)
-            and b"\r" not in chunk
-            and len(chunk) <= self._cap
-        )
+    def _plain(self, chunk: bytes) -> int:
+        """How many bytes of `chunk` are whole events with LF endings: the short way is theirs."""
+        if self._line or self._data or self._after_cr or b"\r" in chunk or len(chunk) > self._cap:
+            return 0
+        if self._first and chunk.startswith(_BOM[:1]):
+            return 0
+        whole = chunk.rfind(b"\n\n") + 2
+        if whole < 2:
+            return 0
+        self._first = False
+        return whole
 
     def _lines(self, chunk: bytes) -> Iterator[bytes]:
         for line in chunk.splitlines(keepends=True):  # bytes split at CR, LF and CRLF only
