@@ -66,7 +66,7 @@ class Options(MemberOptions, frozen=True, kw_only=True):
     usage: bool = True
     tool_arguments: str = "{}"
     calls_tools: bool = False
-    features: tuple[Feature, ...] = tuple(Feature)
+    features: tuple[Feature, ...] = tuple(f for f in Feature if f is not Feature.MANY)
     accepts: tuple[Modality, ...] = (Modality.TEXT,)
     emits: tuple[Modality, ...] = (Modality.TEXT,)
     extra: tuple[str, ...] = ()

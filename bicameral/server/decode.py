@@ -38,8 +38,10 @@ _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _CHAT = frozenset(f.encode_name for f in msgspec.structs.fields(schema.ChatBody))
+# What clients add to an answer that they send back: it repeats or comments the content.
+_ECHOED = {"annotations", "parsed"}
 _TURN = frozenset(
-    {f for turn in schema.Turn.__args__ for f in turn.__struct_fields__} | {"role", "annotations"}
+    {f for turn in schema.Turn.__args__ for f in turn.__struct_fields__} | {"role"} | _ECHOED
 )
 LONGEST = 86_400.0
 

@@ -96,7 +96,7 @@ def tools(call: Call) -> Outcome:
         }
         for c in asked.tool_calls
     ]
-    answer = turn(call, [*call["messages"], asked.model_dump(exclude_none=True), *results], {})
+    answer = turn(call, [*call["messages"], asked, *results], {})
     return {"text": answer.content, "calls": calls(asked)}
 
 
@@ -119,6 +119,14 @@ def schema(call: Call) -> Outcome:
     return {"value": Person.model_validate_json(done.choices[0].message.content).model_dump()}
 
 
+def again(call: Call) -> Outcome:
+    """Send a parsed answer back as it came, then ask on."""
+    with client(call) as api:
+        first = api.chat.completions.parse(**body(call), response_format=Person)
+        messages = [*call["messages"], first.choices[0].message, *call["messages"]]
+        return outcome(api.chat.completions.create(**body(call) | {"messages": messages}))
+
+
 def embed(call: Call) -> Outcome:
     asked = {"encoding_format": call["format"]} if call.get("format") else {}
     with client(call) as api:
@@ -132,4 +140,4 @@ def models(call: Call) -> Outcome:
 
 
 if __name__ == "__main__":
-    serve(chat, stream, cancel, tools, schema, embed, models)
+    serve(chat, stream, cancel, tools, schema, again, embed, models)

@@ -139,7 +139,7 @@ def test_interrupt_stops_the_model(aider: Aider, server: Server):
 
 
 def test_real_weights(tmp_path: Path, local_server: Server):
-    message = "--message=What is the capital of France?"
+    message = "--message=Say hello."
     said = Aider(tmp_path, local_server).run("smollm2", "--edit-format=ask", message)
     assert "Tokens:" in said
-    assert "Paris" in said
+    assert "Hello" in said

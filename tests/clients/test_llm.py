@@ -124,6 +124,6 @@ def test_a_stream_that_breaks_is_an_error(llm: Llm):
 def test_real_weights(tmp_path: Path, local_server: Server):
     llm = Llm(tmp_path / "llm", local_server)
     few = ("-o", "max_tokens", "8", "-o", "temperature", "0")
-    code, output, _ = llm.run("-m", "smollm2", *few, "What is the capital of France?")
+    code, output, _ = llm.run("-m", "smollm2", *few, "Say hello.")
     assert code == 0
-    assert "Paris" in output
+    assert "Hello" in output
