@@ -40,6 +40,8 @@ from bicameral.types import (
     Video,
 )
 from tests.engines.models import opened
+from tests.engines.test_anthropic import message, start, words
+from tests.upstream import Upstream
 
 Case = Callable[[], AbstractAsyncContextManager[Model]]
 HELLO = Request.ask("Say hello to the world.", sampling=Sampling(max_tokens=8))
@@ -71,8 +73,31 @@ def mind(policy: Callable[[], object]) -> Case:
     return open_mind
 
 
+def openai(**keys: object) -> Case:
+    @asynccontextmanager
+    async def open_openai() -> AsyncIterator[Model]:
+        async with Upstream() as up, opened("openai", url=up.url, model="fake", **keys) as model:
+            yield model
+
+    return open_openai
+
+
+@asynccontextmanager
+async def anthropic() -> AsyncIterator[Model]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SOME_KEY", "k")
+        keys = {"model": "claude", "key_env": "SOME_KEY"}
+        async with Upstream() as up, opened("anthropic", url=up.url, **keys) as model:
+            up.script(message(start(input_tokens=3), *words("hello ", "there")))
+            yield model
+
+
 CASES: dict[str, Case] = {
     "scripted": scripted,
+    "openai": openai(),
+    "openai, few features": openai(features=["stop"]),
+    "openai embeddings": openai(kind="embeddings"),
+    "anthropic": anthropic,
     "meter": metered,
     "route": mind(Route),
     "cascade": mind(lambda: Cascade(0.8)),
