@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from bicameral.brain import Brain
-from bicameral.errors import Broken, NotFound, RequestError
+from bicameral.errors import NotFound, RequestError
 from bicameral.server import decode, encode
 from bicameral.server.exchange import (
     EVENTS,
@@ -20,7 +20,7 @@ from bicameral.server.exchange import (
     Scope,
     Send,
 )
-from bicameral.types import Done, Event, Relay
+from bicameral.types import Event, Relay
 
 PATH = "/v1/chat/completions"
 _OURS = frozenset(
@@ -47,7 +47,7 @@ class Chat:
             asked = decode.chat(body, exchange.headers, self._desk.options, exchange.id.decode())
             name_model(exchange, self._brain, asked.model)
             async with aclosing(self._brain.run(asked.request, asked.model)) as events:
-                await _answer(exchange, asked, watched(exchange, events))
+                await _answer(exchange, asked, events)
 
 
 async def _answer(exchange: Exchange, asked: decode.Chat, events: AsyncIterator[Event]) -> None:
@@ -57,32 +57,21 @@ async def _answer(exchange: Exchange, asked: decode.Chat, events: AsyncIterator[
         whole = encode.Whole(request.id, exchange.model, explain=explain)
         headers: Headers = [JSON]
         async for event in events:
+            exchange.saw(event)
             whole.add(event)
-            headers += _passed(event)
+            if isinstance(event, Relay):
+                headers += _passed(event)
+        exchange.over()
         await exchange.whole(whole.body(), headers)
         return
     usage = wire.include_usage
     stream = encode.Stream(request.id, exchange.model, usage=usage, explain=explain)
     async for event in events:
+        exchange.saw(event)
         if data := stream.event(event):
-            head = () if exchange.status else [EVENTS, NO_CACHE, NO_BUFFER, *_passed(event)]
-            await exchange.write(data, list(head))
+            await exchange.write(data, [] if exchange.status else _stream_head(event))
+    exchange.over()
     await exchange.end()
-
-
-async def watched(exchange: Exchange, events: AsyncGenerator[Event]) -> AsyncIterator[Event]:
-    """The events, with what the exchange counts; a stream without a Done is an error."""
-    first = True
-    async for event in events:
-        if first:
-            first = False
-            exchange.first()
-        exchange.by = event.by or exchange.by
-        yield event
-        if isinstance(event, Done):
-            exchange.usage = event.usage
-            return
-    raise Broken(exchange.model, "the answer has no end")
 
 
 def name_model(exchange: Exchange, brain: Brain, name: str) -> None:
@@ -95,11 +84,14 @@ def name_model(exchange: Exchange, brain: Brain, name: str) -> None:
     exchange.model = name
 
 
-def _passed(event: Event) -> Headers:
-    if not isinstance(event, Relay):
-        return []
+def _stream_head(event: Event) -> Headers:
+    head = [EVENTS, NO_CACHE, NO_BUFFER]
+    return head + _passed(event) if isinstance(event, Relay) else head
+
+
+def _passed(relay: Relay) -> Headers:
     return [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in event.headers
+        for name, value in relay.headers
         if name.lower() not in _OURS
     ]

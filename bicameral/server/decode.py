@@ -22,6 +22,7 @@ from bicameral.types import (
     Reach,
     Reasoning,
     Request,
+    Role,
     Sampling,
     Text,
     Tool,
@@ -34,7 +35,6 @@ from bicameral.types import (
 T = TypeVar("T", bound=Struct)
 Headers = Mapping[bytes, bytes]
 
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _CHAT = frozenset(f.encode_name for f in msgspec.structs.fields(schema.ChatBody))
@@ -116,11 +116,13 @@ def typed(tree: Mapping[str, Any], kind: type[T]) -> T:
 
 def unmodelled(tree: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """What the wire carries and we do not model; a key of a message counts as `messages[].key`."""
-    more = {key: tree[key] for key in tree.keys() - known if tree[key] is not None}
+    more: dict[str, Any] = {}
+    if not tree.keys() <= known:
+        more = {key: tree[key] for key in tree.keys() - known if tree[key] is not None}
     for turn in tree.get("messages", ()):
-        for key in turn.keys() - _TURN:
-            if turn[key] is not None:
-                more[f"messages[].{key}"] = turn[key]
+        if not turn.keys() <= _TURN:
+            odd = {key: turn[key] for key in turn.keys() - _TURN if turn[key] is not None}
+            more |= {f"messages[].{key}": value for key, value in odd.items()}
     return more
 
 
@@ -171,8 +173,8 @@ def _seconds(text: str) -> float:
 
 def _check_shape(tree: dict[str, Any], body: bytes, max_depth: int) -> None:
     """Count colons and brackets outside strings: cheaper than a second parser."""
-    bare = _STRINGS.sub(b"", body)
-    if _depth(bare.translate(None, _NOT_BRACKETS)) > max_depth:
+    bare = _bare(body)
+    if bare.count(b"{") + bare.count(b"[") > max_depth and _depth(bare) > max_depth:
         raise _too_deep(max_depth)
     if bare.count(b":") != _keys(tree):
         raise RequestError("the body repeats a key within one object", code="duplicate_key")
@@ -180,9 +182,16 @@ def _check_shape(tree: dict[str, Any], body: bytes, max_depth: int) -> None:
         raise RequestError("the body holds a NUL character; remove it")
 
 
-def _depth(brackets: bytes) -> int:
+def _bare(body: bytes) -> bytes:
+    """Valid JSON without its strings: past the escapes, every second piece between quotes."""
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(body.split(b'"')[::2])
+
+
+def _depth(bare: bytes) -> int:
     deepest = depth = 0
-    for bracket in brackets:
+    for bracket in bare.translate(None, _NOT_BRACKETS):
         if bracket in b"{[":
             depth += 1
             deepest = max(deepest, depth)
@@ -191,11 +200,17 @@ def _depth(brackets: bytes) -> int:
     return deepest
 
 
-def _keys(tree: Any) -> int:
-    """How many keys the objects of `tree` have together; it is at most max_depth deep."""
-    if isinstance(tree, dict):
-        return len(tree) + sum(_keys(v) for v in tree.values() if isinstance(v, dict | list))
-    return sum(_keys(v) for v in tree if isinstance(v, dict | list))
+def _keys(tree: dict[str, Any]) -> int:
+    """How many keys the objects of `tree` have together."""
+    count = 0
+    nodes: list[Any] = [tree]
+    for node in nodes:  # grows as it goes
+        values = node
+        if type(node) is dict:
+            count += len(node)
+            values = node.values()
+        nodes += [value for value in values if type(value) is dict or type(value) is list]
+    return count
 
 
 def _too_deep(max_depth: int) -> RequestError:
@@ -208,19 +223,27 @@ def _too_deep(max_depth: int) -> RequestError:
 def _messages(turns: Iterable[schema.Turn], options: ServerOptions) -> Iterator[Message]:
     called: set[str] = set()
     for index, turn in enumerate(turns):
-        where = f"messages[{index}]"
-        match turn:
-            case schema.ToolTurn():
-                yield _tool_turn(turn, called, where)
-            case schema.Assistant():
-                called.update(call.id for call in turn.tool_calls or ())
-                yield Message("assistant", tuple(_assistant(turn, where)), turn.name)
-            case _:
-                role = turn.__struct_config__.tag
-                yield Message(role, _parts(turn.content, options, where), turn.name)  # type: ignore[arg-type]
+        if isinstance(turn, schema.Assistant):
+            called.update(call.id for call in turn.tool_calls or ())
+            yield Message("assistant", tuple(_assistant(turn, index)), turn.name)
+        elif isinstance(turn, schema.ToolTurn):
+            yield _tool_turn(turn, called, index)
+        elif isinstance(turn.content, str):
+            yield Message(_ROLES[type(turn)], (Text(turn.content),), turn.name)
+        else:
+            parts = _parts(turn.content, options, f"messages[{index}]")
+            yield Message(_ROLES[type(turn)], parts, turn.name)
 
 
-def _tool_turn(turn: schema.ToolTurn, called: set[str], where: str) -> Message:
+_ROLES: dict[type, Role] = {
+    schema.System: "system",
+    schema.Developer: "developer",
+    schema.User: "user",
+}
+
+
+def _tool_turn(turn: schema.ToolTurn, called: set[str], at: int) -> Message:
+    where = f"messages[{at}]"
     if turn.tool_call_id not in called:
         raise RequestError(
             f"{where}: no earlier assistant message makes the call it answers",
@@ -233,7 +256,7 @@ def _plain(content: str | list[schema.TextPart]) -> str:
     return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
-def _assistant(turn: schema.Assistant, where: str) -> Iterator[Part]:
+def _assistant(turn: schema.Assistant, at: int) -> Iterator[Part]:
     if turn.reasoning_content:
         yield Reasoning(turn.reasoning_content)
     if isinstance(turn.content, str):
@@ -243,7 +266,7 @@ def _assistant(turn: schema.Assistant, where: str) -> Iterator[Part]:
     if turn.refusal:
         yield Text(turn.refusal)
     for index, call in enumerate(turn.tool_calls or ()):
-        _check_arguments(call.function.arguments, f"{where}.tool_calls[{index}]")
+        _check_arguments(call.function.arguments, f"messages[{at}].tool_calls[{index}]")
         yield ToolCall(call.id, call.function.name, call.function.arguments, index)
 
 
@@ -256,8 +279,6 @@ def _check_arguments(arguments: str, where: str) -> None:
 
 
 def _parts(content: Any, options: ServerOptions, where: str) -> tuple[Part, ...]:
-    if isinstance(content, str):
-        return (Text(content),)
     return tuple(
         _part(part, options, f"{where}.content[{index}]") for index, part in enumerate(content)
     )

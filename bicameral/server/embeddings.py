@@ -13,7 +13,7 @@ from bicameral.brain import Brain
 from bicameral.errors import Broken, RequestError
 from bicameral.model import Fold
 from bicameral.server import decode, schema
-from bicameral.server.chat import name_model, watched
+from bicameral.server.chat import name_model
 from bicameral.server.exchange import JSON, Desk, Exchange, Receive, Scope, Send
 from bicameral.types import Answer, Embedding, Message, Modality, Request, Text
 
@@ -46,8 +46,10 @@ class Embeddings:
             )
             fold = Fold(exchange.model)
             async with aclosing(self._brain.run(request, asked.model)) as events:
-                async for event in watched(exchange, events):
+                async for event in events:
+                    exchange.saw(event)
                     fold.add(event)
+            exchange.over()
             answer = fold.answer()
             if len(answer.embeddings) != len(inputs):
                 raise Broken(exchange.model, "it did not give one vector for each input")

@@ -16,13 +16,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from bicameral.config import ServerOptions
-from bicameral.errors import BicameralError
+from bicameral.errors import BicameralError, Broken
 from bicameral.server import log
 from bicameral.server.access import Access
 from bicameral.server.encode import error_event
 from bicameral.server.errors import Refused, fault
 from bicameral.server.metrics import Metrics
-from bicameral.types import Usage
+from bicameral.types import Done, Event, Usage
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -81,6 +81,7 @@ class Exchange:
         self.by = ""
         self.status = 0
         self.usage: Usage | None = None
+        self._spoke = False
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -179,10 +180,20 @@ class Exchange:
         self._ended = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def first(self) -> None:
-        """Count how long the first event took."""
-        seconds = time.perf_counter() - self.began
-        self._desk.metrics.first[self._route, self.model].add(seconds)
+    def saw(self, event: Event) -> None:
+        """Take down what is counted of each event."""
+        if not self._spoke:
+            self._spoke = True
+            seconds = time.perf_counter() - self.began
+            self._desk.metrics.first[self._route, self.model].add(seconds)
+        self.by = event.by or self.by
+        if isinstance(event, Done):
+            self.usage = event.usage
+
+    def over(self) -> None:
+        """The events have ended; Broken if no Done was among them."""
+        if self.usage is None:
+            raise Broken(self.model, "the answer has no end")
 
     def _book(self) -> None:
         metrics, seconds = self._desk.metrics, time.perf_counter() - self.began

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 _json = msgspec.json.Encoder().encode
 logger = logging.getLogger("bicameral.server")
+_out: list[BinaryIO] = []
 
 
 class Lines(logging.Formatter):
@@ -22,11 +24,7 @@ class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line; JSON escapes every control character in it."""
         line: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname}
-        fields = getattr(record, "fields", None)
-        if fields is None:
-            line |= {"logger": record.name, "message": record.getMessage()}
-        else:
-            line |= fields
+        line |= {"logger": record.name, "message": record.getMessage()}
         if record.exc_info and record.exc_info[0]:
             line |= {"error": record.exc_info[0].__name__, "at": _places(record.exc_info[2])}
         return _json(line).decode()
@@ -34,6 +32,7 @@ class Lines(logging.Formatter):
 
 def configure() -> None:
     """Send the logs of the server and the package to stderr."""
+    _out[:] = [sys.stderr.buffer]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     for name, level in (("bicameral", logging.INFO), ("uvicorn", logging.WARNING)):
@@ -44,11 +43,14 @@ def configure() -> None:
 
 
 def request(fields: dict[str, Any]) -> None:
-    """One line for one request; skips what logging does to find the caller."""
-    if logger.isEnabledFor(logging.INFO):
-        record = logging.LogRecord(logger.name, logging.INFO, "", 0, "request", None, None)
-        record.fields = fields
-        logger.handle(record)
+    """One line for one request, past the logging machinery, which would cost four times as much.
+
+    Nothing is written before `configure`, or if the level is above INFO.
+    """
+    if _out and logger.isEnabledFor(logging.INFO):
+        line = {"time": round(time.time(), 3), "level": "INFO", **fields}
+        _out[0].write(_json(line) + b"\n")
+        _out[0].flush()
 
 
 def _places(trace: Any) -> list[str]:

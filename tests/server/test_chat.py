@@ -300,5 +300,6 @@ async def test_wrong_paths_and_methods_are_told_in_openai_form(live) -> None:
         wrong = await call(live, "GET", path)
         assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
         assert wrong.error["code"] == "method_not_allowed"
-    assert (await call(live, "DELETE", "/v1/models")).headers["allow"] == "GET, HEAD"
+    allow = (await call(live, "DELETE", "/v1/models")).headers["allow"]
+    assert set(allow.split(", ")) == {"GET", "HEAD"}
     assert (await call(live, "POST", "/v1/chat/completions/", {})).status == 404
