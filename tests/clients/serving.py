@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from unittest.mock import patch
+from urllib.request import Request, urlopen
 
 from tests.server.live import Live, served
 
@@ -131,6 +133,20 @@ class Server:
 
     def cancelled(self, name: str) -> int:
         return int(self.live.scripted(name).cancelled)
+
+    def tokens(self, name: str) -> int:
+        """The answer tokens of the model that /metrics counts."""
+        key = {"Authorization": f"Bearer {self.key}"}
+        url = f"{self.live.url}/metrics"
+        with urlopen(Request(url, headers=key), timeout=10) as answer:
+            text = answer.read().decode()
+        line = rf'^bicameral_tokens_total{{model="{name}",kind="completion"}} (\d+)$'
+        found = re.search(line, text, re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    def sees_tokens(self, name: str, count: int) -> bool:
+        """Whether within two seconds /metrics counts `count` answer tokens of the model."""
+        return _within(2, lambda: self.tokens(name) == count)
 
     def sees_cancelled(self, name: str, count: int) -> bool:
         """Whether within two seconds `count` runs of the model have been cancelled."""

@@ -118,6 +118,19 @@ def test_stream_with_usage(client: Client, server: Server):
     assert done.get("empty", 1) == 1
 
 
+def test_a_stream_is_metered_though_nobody_asked(client: Client, server: Server):
+    before = server.tokens("says")
+    client("stream", server, "says")
+    assert server.sees_tokens("says", before + WORDS)
+
+
+@only(*OPENAI)
+def test_the_request_id_reaches_the_client(client: Client, server: Server):
+    first, second = (client("chat", server, "says")["request_id"] for _ in range(2))
+    assert first != second
+    assert first.startswith("req_")
+
+
 @only(*REASONING)
 @pytest.mark.parametrize("do", ["chat", "stream"])
 def test_reasoning_arrives_beside_the_text(client: Client, server: Server, do: str):

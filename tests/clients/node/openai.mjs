@@ -35,7 +35,8 @@ function outcome(completion, pieces = 1) {
 }
 
 async function chat(call) {
-  return outcome(await client(call).chat.completions.create(body(call)));
+  const done = await client(call).chat.completions.create(body(call));
+  return { ...outcome(done), request_id: done._request_id };
 }
 
 async function stream(call) {
