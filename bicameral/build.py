@@ -64,7 +64,7 @@ def _policy(options: MindOptions, judge: Model | None) -> Policy:
         case "route":
             return Route()
         case "cascade":
-            return Cascade(options.threshold)
+            return Cascade(options.threshold, options.try_tokens)
         case "vote":
             return Vote()
         case "fuse":
@@ -72,7 +72,10 @@ def _policy(options: MindOptions, judge: Model | None) -> Policy:
 
 
 def embedded() -> Config:
-    """Without a config file: a cascade over the local chat models that have been pulled."""
+    """Without a config file: a cascade over the local chat models that have been pulled.
+
+    The threshold is what bench/confidence.py shows for the smallest of them.
+    """
     from bicameral.engines import weights
 
     rows = weights.catalogue()
@@ -84,4 +87,5 @@ def embedded() -> Config:
             "`bicameral pull smollm2-135m`, or write bicameral.toml"
         )
     models = {name: {"engine": "llama_cpp", "weights": name} for name in names}
-    return Config(models=models, minds={DEFAULT: MindOptions(policy="cascade", members=names)})
+    mind = MindOptions(policy="cascade", members=names, threshold=0.75, try_tokens=64)
+    return Config(models=models, minds={DEFAULT: mind})

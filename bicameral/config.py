@@ -59,12 +59,18 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
 
 
 class MindOptions(Closed, frozen=True, kw_only=True):
-    """A [minds.NAME] table: a policy over members, which may be other minds."""
+    """A [minds.NAME] table: a policy over members, which may be other minds.
+
+    A cascade stops at an answer whose confidence, 0 to 1, reaches `threshold`; members before the
+    last may say at most `try_tokens`. `judge` writes for a fuse, by default the last member.
+    No member beyond `reach` is ever called.
+    """
 
     policy: Literal["route", "cascade", "vote", "fuse"]
     members: tuple[str, ...]
     reach: ReachName = "public"
     threshold: float = 0.8
+    try_tokens: int | None = None
     judge: str | None = None
 
 
@@ -207,6 +213,8 @@ def _check_mind(config: Config, name: str, mind: MindOptions, names: tuple[str, 
         raise ConfigError(f"{where} members: names one twice")
     if not 0 <= mind.threshold <= 1:
         raise ConfigError(f"{where} threshold: must lie between 0 and 1")
+    if mind.try_tokens is not None and mind.try_tokens < 1:
+        raise ConfigError(f"{where} try_tokens: must be at least 1")
     if mind.judge and mind.policy != "fuse":
         raise ConfigError(f"{where} judge: is for the policy 'fuse' only")
     _check_cycle(config, (name,))

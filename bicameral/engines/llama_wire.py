@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bicameral.engines.llama_tools import call_schema, must_call
 from bicameral.errors import ModelError, Rejected, RequestError, TooLong, Unsupported
 from bicameral.types import (
     Delta,
-    Done,
     Finish,
     Image,
     Message,
@@ -61,7 +61,9 @@ def body(request: Request, clean: Clean) -> dict[str, Any]:
         made["tools"] = [_tool(tool, clean) for tool in request.tools]
     if request.parallel_tool_calls is not None:
         made["parallel_tool_calls"] = request.parallel_tool_calls
-    if request.format:
+    if must := must_call(request):
+        made["response_format"] = _format(call_schema(must))
+    elif request.format:
         made["response_format"] = _format(request.format.schema)
     return made
 
@@ -154,7 +156,8 @@ def _sampling(request: Request) -> dict[str, Any]:
         "stop": list(s.stop) or None,
         "logit_bias": dict(s.logit_bias) if s.logit_bias else None,
         "logprobs": s.logprobs or None,
-        "top_logprobs": (s.top_logprobs or 0) if s.logprobs else None,
+        # llama.cpp takes 0 rivals to mean no logprobs at all
+        "top_logprobs": max(1, s.top_logprobs or 0) if s.logprobs else None,
     }
     return {key: value for key, value in made.items() if value is not None}
 
@@ -219,8 +222,3 @@ def fault(model: str, error: Mapping[str, Any]) -> ModelError:
         return TooLong(model, message)
     status = error.get("code")
     return Rejected(model, message, status=status if status in (400, 501) else 400, kind=kind)
-
-
-def done(by: str, ended: Finish | None, used: Usage | None, served: str) -> Done:
-    """The closing event."""
-    return Done(usage=used or Usage(), reason=ended or "stop", by=by, served=served)

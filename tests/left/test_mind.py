@@ -122,6 +122,17 @@ async def test_cascade_goes_on_when_unsure_and_sums_the_usage(member):
     assert "0.30 sure" in answer.why
 
 
+async def test_cascade_does_not_trust_an_answer_it_cut(member):
+    a, b = await member("a", reply="on and on and on"), await member("b", reply="dear")
+    mind = Mind("m", Cascade(0.8, try_tokens=2), [a, b])
+    answer = await collect(mind, HELLO)
+    assert answer.text == "dear"
+    assert answer.calls[0].usage.completion_tokens == 2
+    assert "cut at 2 tokens" in answer.why
+    short = await collect(mind, HELLO.but(sampling=Sampling(max_tokens=1)))
+    assert short.text == "on "  # the caller's own limit is no reason to doubt
+
+
 async def test_cascade_falls_back_to_the_surest_when_the_last_is_dead(member):
     a = await member("a", reply="first", confidence=0.5)
     b = await member("b", reply="second", confidence=0.4)
