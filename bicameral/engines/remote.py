@@ -13,7 +13,7 @@ from msgspec import Struct
 from bicameral.engines.upstream import Upstream
 from bicameral.errors import ModelError
 from bicameral.model import admit
-from bicameral.types import Card, Event, Request
+from bicameral.types import Card, Done, Event, Request
 
 
 class Sink(Protocol):
@@ -65,17 +65,18 @@ class Remote:
             chunk = reply.first
             while chunk:
                 for event in sink.take(chunk):
-                    reply.good()
+                    reply.alive()
                     yield event
                 if sink.complete:
                     await reply.drain()
                     break
                 chunk = await reply.read()
             for event in sink.end():
-                reply.good()
+                if isinstance(event, Done):
+                    reply.good()
                 yield event
-        except ModelError:
-            reply.bad()
+        except ModelError as error:
+            reply.bad(error)
             raise
         finally:
             reply.close()

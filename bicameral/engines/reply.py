@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import aiohttp
+from msgspec import Struct
 from multidict import CIMultiDictProxy
 
 from bicameral.errors import Broken, ModelError, Timeout
@@ -15,10 +16,24 @@ if TYPE_CHECKING:
     from bicameral.engines.upstream import Upstream
 
 _DRAIN = 0.2
+_TICK = 0.002  # timers of an event loop are that coarse
 
 
 class Late(Exception):
     """Set on a response's reader by the watch."""
+
+
+class Span(Struct, frozen=True):
+    """The time a call has, by time.monotonic(); `hurried`: the deadline leaves less than we do."""
+
+    began: float
+    end: float
+    hurried: bool
+
+    @property
+    def seconds(self) -> float:
+        """How long that is."""
+        return max(0.0, self.end - self.began)
 
 
 class Reply:
@@ -31,15 +46,15 @@ class Reply:
         first: bytes,
         *,
         streamed: bool,
-        end: float,
+        span: Span,
         probe: bool,
     ) -> None:
         self.first = first
         self._upstream = upstream
         self._response = response
-        self._end = end
+        self._span = span
+        self._end = span.end
         self._probe = probe
-        self._settled = False
         o = upstream.options
         self._pause = o.timeout_between_tokens if streamed else o.timeout_total
         self._due: float | None = None
@@ -60,9 +75,9 @@ class Reply:
         try:
             return await content.readany()
         except Late as exc:
-            late_by_end = time.monotonic() >= self._end - 0.001
-            phase = "total" if late_by_end else "between tokens"
-            raise Timeout(self._upstream.name, phase, self._pause) from exc
+            if time.monotonic() >= self._end - _TICK:
+                raise Timeout(self._upstream.name, "total", self._span.seconds) from exc
+            raise Timeout(self._upstream.name, "between tokens", self._pause) from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise Broken(self._upstream.name, "the answer was cut off midway") from exc
         finally:
@@ -77,27 +92,27 @@ class Reply:
         except ModelError:
             return  # the answer is complete; `close` drops the connection
 
-    def good(self) -> None:
-        """Tell the breaker that the answer makes sense."""
-        if not self._settled:
-            self._settled = True
-            self._upstream.breaker.good()
+    def alive(self) -> None:
+        """The first sense has been made: if this call is the breaker's probe, others may follow."""
+        if self._probe:
+            self.good()
 
-    def bad(self) -> None:
-        """Tell the breaker that the answer broke."""
-        self._settled = True
-        self._upstream.breaker.bad(self._probe)
+    def good(self) -> None:
+        """The answer was whole."""
+        self._probe = False
+        self._upstream.breaker.good()
+
+    def bad(self, error: ModelError) -> None:
+        """The answer broke."""
+        self._upstream.note(error, probe=self._probe, hurried=self._span.hurried)
+        self._probe = False
 
     def close(self) -> None:
         """Let go of the connection; unless the answer was read to its end, cut it."""
         if self._timer is not None:
             self._timer.cancel()
-        if not self._settled:
-            self._upstream.breaker.gone(self._probe)
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        self._upstream.breaker.gone(self._probe)
+        self._response.close()
 
     def _watch(self, seconds: float) -> None:
         """Interrupt the read that follows if it is late; one timer serves many reads."""
@@ -115,7 +130,7 @@ class Reply:
         self._timer = None
         if self._due is None:
             return  # nobody waits: the client is slow, not the server
-        if time.monotonic() < self._due - 0.001:
+        if time.monotonic() < self._due - _TICK:
             self._arm(self._due)
         else:
             self._response.content.set_exception(Late())

@@ -22,7 +22,7 @@ from yarl import URL
 from bicameral.config import MemberOptions, secret
 from bicameral.engines.breaker import Breaker, RetryBudget
 from bicameral.engines.refusal import ServerError, retry_after
-from bicameral.engines.reply import Reply
+from bicameral.engines.reply import Reply, Span
 from bicameral.errors import Broken, ConfigError, ModelError, Overloaded, Timeout, Unreachable
 from bicameral.types import Reach
 
@@ -101,16 +101,17 @@ class Upstream:
         """The reply to `body`, its first bytes in hand; `deadline` is by time.monotonic()."""
         began = time.monotonic()
         end = began + self.options.timeout_total
-        end = end if deadline is None else min(end, deadline)
+        hurried = deadline is not None and deadline < end
+        span = Span(began, min(end, deadline or end), hurried)
         self._budget.call()
         attempt = 0
         while True:
             probe = self._enter()
             try:
-                return await self._once(path, body, streamed, end, probe)
+                return await self._once(path, body, streamed, span, probe)
             except ModelError as error:
-                self._note(error, probe)
-                pause = self._pause(error, attempt, end)
+                self.note(error, probe=probe, hurried=hurried)
+                pause = self._pause(error, attempt, span.end)
                 if pause is None:
                     raise
             except asyncio.CancelledError:
@@ -137,10 +138,13 @@ class Upstream:
             )
         return self.breaker.enter()
 
-    def _note(self, error: ModelError, probe: bool) -> None:
-        if isinstance(error, Unreachable | Timeout | Broken) or _is_outage(error):
+    def note(self, error: ModelError, *, probe: bool, hurried: bool) -> None:
+        """Tell the breaker of a failed call; a refusal is a sign of life."""
+        if isinstance(error, Timeout) and error.phase == "total" and hurried:
+            self.breaker.gone(probe)  # the caller's haste, not the server's fault
+        elif isinstance(error, Unreachable | Timeout | Broken) or _is_outage(error):
             self.breaker.bad(probe)
-        else:  # it answered, if only to refuse
+        else:
             self.breaker.good()
 
     def _pause(self, error: ModelError, attempt: int, end: float) -> float | None:
@@ -156,15 +160,16 @@ class Upstream:
             return None
         return pause
 
-    async def _once(self, path: str, body: bytes, streamed: bool, end: float, probe: bool) -> Reply:
-        now = time.monotonic()
-        limit = self.options.timeout_first_token if streamed else self.options.timeout_total
-        phase = "first token" if streamed and now + limit < end else "total"
-        seconds = min(limit, max(0.0, end - now))
+    async def _once(self, path: str, body: bytes, streamed: bool, span: Span, probe: bool) -> Reply:
+        left = max(0.0, span.end - time.monotonic())
+        first_token = self.options.timeout_first_token if streamed else left
+        late = Timeout(self.name, "total", span.seconds)
+        if first_token < left:
+            late = Timeout(self.name, "first token", first_token)
         response: aiohttp.ClientResponse | None = None
         first: bytes | None = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(first_token, left)):
                 response = await self._session.post(
                     self._url(path), data=_payload(body), allow_redirects=False
                 )
@@ -173,7 +178,9 @@ class Upstream:
         except aiohttp.ConnectionTimeoutError as exc:
             raise Timeout(self.name, "connect", self.options.timeout_connect) from exc
         except TimeoutError as exc:
-            raise Timeout(self.name, phase, seconds) from exc
+            raise late from exc
+        except aiohttp.ClientResponseError as exc:  # its words may quote the answer
+            raise Broken(self.name, "answered what is not HTTP") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise Unreachable(self.name, _why(exc)) from exc
         finally:
@@ -182,7 +189,7 @@ class Upstream:
         if not first:
             response.close()
             raise Broken(self.name, "answered 200 with an empty body")
-        return Reply(self, response, first, streamed=streamed, end=end, probe=probe)
+        return Reply(self, response, first, streamed=streamed, span=span, probe=probe)
 
     async def _check(self, response: aiohttp.ClientResponse, streamed: bool) -> None:
         """Raise unless the reply is a 200 in a form we can read."""
@@ -241,6 +248,8 @@ async def _read_some(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _why(exc: Exception) -> str:
+    if isinstance(exc, aiohttp.ClientPayloadError):
+        return "the connection broke before the answer began"
     return f"no connection ({exc or type(exc).__name__})"
 
 

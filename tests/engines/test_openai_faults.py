@@ -165,6 +165,14 @@ NONSENSE_STREAMED: dict[str, tuple[Reply, str]] = {
     "finished by an error": (stream(*WORDS, chunk({}, finish="error")), "'error'"),
     "an endless line": (stream(b"data: " + b"x" * 70_000, *[b"x" * 70_000] * 50), "longer"),
 }
+
+
+def chunked(*steps: Any) -> Reply:
+    """Bytes that claim to be in chunked coding."""
+    return reply(*steps, kind="text/event-stream", framing="none", Transfer_Encoding="chunked")
+
+
+NONSENSE_STREAMED["no chunked coding"] = (chunked(event(WORDS[0])), "not HTTP")
 NONSENSE_PLAIN: dict[str, tuple[Reply, str]] = {
     "truncated JSON": (reply(json.dumps(completion("hi")).encode()[:40]), "cannot be read"),
     "cut body": (
@@ -202,6 +210,8 @@ async def _nonsense(up: Upstream, request: Request, answer: Reply, why: str) -> 
         _, events, failed = await run(model, request)
     assert isinstance(failed, Broken), failed
     assert why in str(failed)
+    assert "世界" not in str(failed)
+    assert "secret" not in str(failed)
     assert not any(isinstance(e, Done) for e in events)
     assert len(up.requests) == 1, "what was answered is not asked again"
 
@@ -467,6 +477,17 @@ async def test_a_stream_that_stalls_times_out_between_tokens(
     await up.until(lambda u: u.cancelled == 1)
 
 
+async def test_bad_chunked_coding_midway_ends_in_an_error(up: Upstream) -> None:
+    """aiohttp leaves its reader waiting then; ours must not wait for ever."""
+    first = event(WORDS[0])
+    up.script(chunked(b"%x\r\n%b\r\n" % (len(first), first), Wait(0.05), b"zz secret\r\n"))
+    async with openai(up, timeout_between_tokens=0.3) as model:
+        text, _, failed = await run(model, STREAM)
+    assert text == "你好"
+    assert isinstance(failed, Timeout | Broken)
+    assert "secret" not in str(failed)
+
+
 async def test_a_plain_answer_is_bound_by_the_total(up: Upstream) -> None:
     up.script(black_hole())
     async with openai(up, timeout_total=0.2) as model:
@@ -588,12 +609,40 @@ async def test_a_refusal_does_not_open_the_breaker(up: Upstream, answer: Reply) 
 
 
 @STREAMED
-async def test_broken_streams_open_it_too(up: Upstream, request_: Request) -> None:
-    up.script(stream(done=False))
+@pytest.mark.parametrize("before", [[b": wait\n\n"], WORDS], ids=["at once", "midway"])
+async def test_broken_streams_open_it_too(
+    up: Upstream, request_: Request, before: list[Any]
+) -> None:
+    up.script(stream(*before, done=False))
     async with openai(up, breaker_failures=2) as model:
         for _ in range(2):
             assert isinstance((await run(model, request_))[2], Broken)
         assert isinstance((await run(model, request_))[2], Overloaded)
+
+
+@pytest.mark.parametrize("probe", [black_hole(), stream(b": wait\n\n", then=(HANG,))])
+async def test_a_cancelled_probe_makes_room_for_another(up: Upstream, probe: Reply) -> None:
+    keys = {"retries": 0, "breaker_failures": 1, "breaker_seconds": 0.05}
+    async with openai(up, **keys) as model:
+        up.script(error(500), probe, chat("fine"))
+        await run(model, TEXT)
+        await asyncio.sleep(0.1)
+        task = asyncio.create_task(run(model, TEXT))
+        await up.until(lambda u: u.running == 1)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert (await run(model, TEXT))[0] == "fine"
+
+
+async def test_a_hurried_caller_does_not_open_it(up: Upstream) -> None:
+    up.script(black_hole(), stream(*WORDS, then=(HANG,)), chat("fine"))
+    async with openai(up, breaker_failures=1) as model:
+        for _ in range(2):
+            request = Request.ask("hi", deadline=time.monotonic() + 0.1)
+            assert await phase_of(model, request) == "total"
+        assert (await run(model, TEXT))[0] == "fine"
 
 
 # --- usage that cannot be ----------------------------------------------------------------------

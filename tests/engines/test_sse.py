@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bicameral.engines.sse import Reader, TooBig
@@ -40,7 +40,12 @@ pieces = st.lists(
 ).map(b"".join)
 
 
+@settings(max_examples=500)
 @given(pieces, st.lists(st.integers(0, 400)))
+@example(b"data: a\ndata: b\n\n", [8])
+@example(b"data: a\r\ndata: b\r\n\r\n", [8])
+@example(b"data: a\r\n\r\ndata: b\n\n", [10, 11])
+@example(b"\xef\xbb\xbfdata: b\n\n", [1])
 def test_any_chunking_of_any_bytes_gives_the_same(data: bytes, cuts: list[int]) -> None:
     assert read(split(data, cuts)) == read([data])
 
