@@ -91,7 +91,7 @@ def _stream_head(event: Event) -> Headers:
 
 def _passed(relay: Relay) -> Headers:
     return [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        (name.lower().encode("ascii", "replace"), value.encode("ascii", "replace"))
         for name, value in relay.headers
         if name.lower() not in _OURS
     ]

@@ -49,7 +49,9 @@ class Connection(HttpToolsProtocol):
                 task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Count what arrives; a head without end is refused."""
+        """Count what arrives; a head without end is refused, and so is what never is a request."""
+        if self._arriving is None:
+            self._expect()
         self._received += len(data)
         super().data_received(data)
         if self._in_head and self._arriving is not None and self._received > MAX_HEAD:

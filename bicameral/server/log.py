@@ -31,15 +31,13 @@ class Lines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send the logs of the server and the package to stderr."""
+    """Send every log to stderr: the package's from INFO on, all others from WARNING on."""
     _out[:] = [sys.stderr.buffer]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
-    for name, level in (("bicameral", logging.INFO), ("uvicorn", logging.WARNING)):
-        log = logging.getLogger(name)
-        log.handlers[:] = [handler]
-        log.setLevel(level)
-        log.propagate = False
+    logging.getLogger().handlers[:] = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("bicameral").setLevel(logging.INFO)
 
 
 def request(fields: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class Server:
                 timeout_graceful_shutdown=_FAREWELL,
             )
         )
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloading: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -85,17 +85,19 @@ class Server:
 
     def reload(self, path: Path) -> None:
         """Read the config file again; if it is wrong the old config stays and the log says why."""
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload(path))
+        task = asyncio.create_task(self._reload(path))
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
 
     async def _reload(self, path: Path) -> None:
+        before = self._brain.config.server
         try:
             config = load(path)
             await self._brain.reload(config)
         except BicameralError as error:
             logger.error("the old config stays: %s", error)
             return
-        if config.server != self._brain.config.server:
+        if config.server != before:
             logger.warning("changes of [server] take effect at the next start")
         logger.info("reloaded %s", path)
 
@@ -124,8 +126,10 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
-        await super().startup(sockets)
-        self.up.set()
+        try:
+            await super().startup(sockets)
+        finally:
+            self.up.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bicameral.server.chat import _passed
 from bicameral.server.encode import END, Stream, Whole, error_event, usage
 from bicameral.types import (
     Call,
@@ -115,3 +116,8 @@ def test_what_cannot_be_has_a_finite_logprob() -> None:
 
 def test_an_error_event_is_one_frame() -> None:
     assert error_event(b'{"error":1}') == b'data: {"error":1}\n\n'
+
+
+def test_an_upstreams_headers_are_made_safe() -> None:
+    relay = Relay(b"", headers=(("X-RateLimit-é", "汉\udcff"), ("Content-Length", "9")))
+    assert _passed(relay) == [(b"x-ratelimit-?", b"??")]

@@ -141,6 +141,40 @@ async def test_an_idle_connection_is_closed() -> None:
         writer.close()
 
 
+async def test_line_breaks_do_not_keep_an_idle_connection() -> None:
+    async with serving(idle_timeout=5, header_timeout=0.3) as live:
+        reader, writer = await raw(live)
+        writer.write(head(live, len(BODY)) + BODY)
+        await asyncio.wait_for(reader.readuntil(b"}}}"), 5)
+        writer.write(b"\r\n")
+        assert b" 408 " in await answer(reader)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "start", [b"OPTIONS *", b"CONNECT a:1", b"GET \xff", b"GET http://[/", b"G T /"]
+)
+async def test_odd_targets_are_answered(start: bytes) -> None:
+    async with serving() as live:
+        reader, writer = await raw(live)
+        writer.write(start + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert (await answer(reader))[:11] in (b"HTTP/1.1 40", b"HTTP/1.1 20")
+        assert (await chat(live)).status == 200
+        writer.close()
+
+
+async def test_an_upgrade_is_not_taken() -> None:
+    async with serving() as live:
+        reader, writer = await raw(live)
+        more = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+        writer.write(head(live, len(BODY), *more) + BODY)
+        assert (await asyncio.wait_for(reader.readline(), 5))[:12] in (
+            b"HTTP/1.1 200",
+            b"HTTP/1.1 400",
+        )
+        writer.close()
+
+
 async def test_a_long_answer_is_not_a_slow_request() -> None:
     async with serving(SLOW, header_timeout=0.2, idle_timeout=0.2) as live:
         got = await chat(live, model="slow", stream=True, max_tokens=2)
