@@ -8,8 +8,8 @@ UV := 0.13.9
 # The main job: real local models answer three real questions as one mind.
 run: .venv/.run
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
-	@for q in "What is the capital of France?" \
-	          "I have 17 sheep, buy 5 and sell 8. How many are left? Think step by step, briefly." \
+	@for q in "What is the capital of Japan?" \
+	          "What is 17 + 5 - 8?" \
 	          "请用一句话介绍北京。"; do \
 	  printf '\n\033[1m%s\033[0m\n' "$$q"; \
 	  $(BIN)/bicameral ask "$$q" --explain --temperature 0 --max-tokens 300 || exit 1; \
@@ -43,21 +43,37 @@ bench-local: .venv/.dev
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV)
 
 .venv/.run: requirements/run.txt pyproject.toml | .venv/bin/uv
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements/run.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/run.txt
 	$(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@
 
 .venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/uv
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@ .venv/.run
+
+# The clients of the acceptance tests; those whose pins would quarrel have their own environments.
+CLIENTS := $(foreach name,langchain llm aider,.venv-clients/$(name)/.installed)
+NODE := tests/clients/node/node_modules/.package-lock.json
+
+clients: $(CLIENTS) $(NODE)
+
+.venv-clients/%/.installed: tests/clients/requirements-%.txt | .venv/bin/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-clients/$*
+	$(BIN)/uv pip install --quiet --python .venv-clients/$*/bin/python --only-binary :all: \
+	  --require-hashes --no-deps -r $<
+	@touch $@
+
+$(NODE): tests/clients/node/package-lock.json
+	cd tests/clients/node && npm ci --silent
+	@touch $@
 
 # Pins every dependency by hash, for make run and for make test.
 lock: .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	  --extra llama --extra embed pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-	  --extra llama --extra embed --group dev pyproject.toml -o requirements/dev.txt
+	  --all-extras --group dev pyproject.toml -o requirements/dev.txt
 
 clean:
 	rm -rf .venv .venv-clients .bench tests/clients/node/node_modules

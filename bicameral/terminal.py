@@ -46,8 +46,8 @@ async def show_stream(events: AsyncGenerator[Event], name: str, *, quiet: bool =
 def show_calls(answer: Answer) -> None:
     """Who spoke, how fast and for how much, and why, on stderr."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("member", "served", "tokens in", "out", "tokens/s", "first", "seconds", "cost"):
-        table.add_column(column, justify="left" if column in ("member", "served") else "right")
+    for column in ("member", "tokens in", "out", "tokens/s", "first", "seconds", "cost"):
+        table.add_column(column, justify="left" if column == "member" else "right")
     for call in answer.calls:
         mark = "✓" if call.model == answer.by and call.error is None else " "
         table.add_row(f"{mark} {call.model}", *_figures(call))
@@ -67,7 +67,6 @@ def _figures(call: Call) -> tuple[str, ...]:
         rate = (said - 1) / (total - first)
     cost = None if call.cost is None else f"${call.cost / 1e9:.6f}"
     return (
-        call.served or "?",
         _number(usage.prompt_tokens),
         _number(said),
         _number(rate, ".1f"),

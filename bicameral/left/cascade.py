@@ -44,7 +44,8 @@ class Cascade:
     def settle(self, request: Request, answers: Sequence[Answer]) -> Answer:
         """The surest answer; the latest among equals."""
         good = [answer for answer in answers if answer.error is None]
-        return max(reversed(good), key=lambda answer: confidence(answer) or 0.0)
+        best = max(reversed(good), key=lambda answer: confidence(answer) or 0.0)
+        return replace(best, why=f"{best.model} was {confidence(best) or 0.0:.2f} sure")
 
     def _trial(self, request: Request, model: Model) -> Request:
         sampling = request.sampling

@@ -141,8 +141,8 @@ class Mind:
         usage = calls[0].usage if calls else done.usage
         for call in calls[1:]:
             usage += call.usage
-        why = "; ".join([f"{self._policy.name} of {self._card.name}", *whys])
-        why = f"{why} [{done.why}]" if done.why else why
+        reasons = [f"{self._policy.name} of {self._card.name}", *whys, done.why]
+        why = "; ".join(reason for reason in reasons if reason)
         return replace(done, usage=usage, calls=calls, why=why)
 
 

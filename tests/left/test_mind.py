@@ -109,6 +109,7 @@ async def test_cascade_stops_at_a_sure_answer(member):
     a, b = await member("a", reply="sure", confidence=0.95), await member("b", reply="dear")
     answer = await collect(Mind("m", Cascade(0.8), [a, b]), HELLO)
     assert (answer.text, b.leaf.runs) == ("sure", 0)
+    assert answer.why == "cascade of m; a was 0.95 sure"
     assert answer.logprobs == ()  # asked for by the cascade, not by the caller
 
 
