@@ -249,8 +249,20 @@ def fields(request: Request) -> None:
             _refuse(name, check(request.extra[name]))
     _refuse("stop", "has an empty string" if "" in request.sampling.stop else None)
     _refuse("logit_bias", _bias(request.sampling.logit_bias or {}))
+    _refuse("tool_choice", _choice(request))
     if "grammar" in request.extra and (request.format or request.tools):
         _refuse("grammar", "cannot be joined with response_format or tools")
+
+
+def _choice(request: Request) -> str | None:
+    choice = request.tool_choice
+    if choice is None or choice.mode in ("auto", "none"):
+        return None
+    if request.format:
+        return "a call that must be made cannot be joined with response_format"
+    names = [tool.name for tool in request.tools]
+    known = choice.name in names or (choice.mode == "required" and names)
+    return None if known else "names no tool of the request"
 
 
 def _bias(bias: Mapping[str, float]) -> str | None:

@@ -20,18 +20,35 @@ from typing import Any
 
 from bicameral.config import MemberOptions
 from bicameral.engines import llama_check as check
+from bicameral.engines import llama_tools as tools
 from bicameral.engines import llama_wire as wire
 from bicameral.engines.cores import Cores, usable
 from bicameral.engines.gguf import Header, header
 from bicameral.engines.weights import locate
 from bicameral.errors import ConfigError, ModelError, Overloaded, Timeout, TooLong, WeightsError
 from bicameral.model import admit
-from bicameral.types import Card, Event, Feature, Finish, Modality, Price, Reach, Request, Usage
+from bicameral.types import (
+    Card,
+    Done,
+    Event,
+    Feature,
+    Finish,
+    Modality,
+    Price,
+    Reach,
+    Reasoning,
+    Request,
+    Usage,
+)
 
 CORES = Cores(usable())
 """The one line in which every local model of this process waits."""
 
-_BATCH = 32  # prompt tokens between two chances to cancel
+# A prompt can be cancelled between two batches. Tokens per CPU second at batches of 32, 64, 128,
+# 512 (1 thread): SmolLM2-135M 109, 121, 125, 110; Qwen2.5-1.5B 25, 28, 25, 28. So a small model
+# takes 64 and a large one, whose batch lasts longer, 32; a GPU needs more to be busy.
+_BATCH_SMALL, _BATCH_LARGE, _BATCH_GPU = 64, 32, 512
+_LARGE = 512 * 2**20  # bytes of weights
 _CONTEXT = 4096
 _PROMPT_CACHE = 256  # MiB of memory for the prefixes of conversations that left their slot
 _WIDEST = 64  # characters a token may stand for; only runs of blanks come near
@@ -133,9 +150,7 @@ def _takes_tools(options: Options, template: str) -> bool:
 
 
 def _chip(options: Options) -> str:
-    import xllamacpp
-
-    kinds = [device["type"].name for device in xllamacpp.get_device_info()]
+    kinds = [device["type"].name for device in _binding().get_device_info()]
     has_gpu = any("GPU" in kind for kind in kinds)
     return "gpu" if has_gpu and options.gpu_layers != 0 else "cpu"
 
@@ -146,7 +161,7 @@ def _serve(path: Path, options: Options, context: int, template: str | None) -> 
     p = xllamacpp.CommonParams()
     p.model.path = str(path)
     p.n_ctx, p.n_parallel = context * options.slots, options.slots
-    p.n_batch = p.n_ubatch = _BATCH
+    p.n_batch = p.n_ubatch = _batch(path, options)
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = options.threads or CORES.count
     p.n_gpu_layers = -1 if options.gpu_layers is None else options.gpu_layers
     p.mmproj.path = str(Path(options.mmproj).expanduser()) if options.mmproj else ""
@@ -164,6 +179,12 @@ def _serve(path: Path, options: Options, context: int, template: str | None) -> 
             f"{path}: llama.cpp cannot load it: the file is damaged or cut off, of an unknown "
             "architecture, too large for the memory, or its chat template is wrong"
         ) from error
+
+
+def _batch(path: Path, options: Options) -> int:
+    if _chip(options) == "gpu":
+        return _BATCH_GPU
+    return _BATCH_LARGE if path.stat().st_size > _LARGE else _BATCH_SMALL
 
 
 def _binding() -> Any:
@@ -221,6 +242,8 @@ class LlamaCpp:
         check.fields(request)
         if request.format and request.format.schema is not None:
             check.schema(request.format.schema, param="response_format")
+        if must := tools.must_call(request):
+            check.schema(tools.call_schema(must), param="tools")
         size = sum(len(message.text) for message in request.messages)
         if self._card.context and size > _WIDEST * self._card.context:
             raise TooLong(
@@ -271,15 +294,20 @@ class LlamaCpp:
 
     async def _events(self, run: _Run, request: Request) -> AsyncIterator[Event]:
         name, thought = self._card.name, False
-        reason: Finish | None = None
-        used: Usage | None = None
+        calls = tools.Calls(request.tools)
+        reason: Finish = "stop"
+        used = Usage()
         async for chunk in self._chunks(run, request):
             for delta in wire.deltas(chunk, name):
-                thought = thought or delta.part.__class__.__name__ == "Reasoning"
-                yield delta
+                thought = thought or isinstance(delta.part, Reasoning)
+                for said in calls.feed(delta):
+                    yield said
             reason = wire.reason(chunk) or reason
             used = wire.usage(chunk, thought=thought) or used
-        yield wire.done(name, reason, used, self._card.serves)
+        rest, reason = calls.end(reason)
+        for delta in rest:
+            yield delta
+        yield Done(usage=used, reason=reason, by=name, served=self._card.serves)
 
     async def _chunks(self, run: _Run, request: Request) -> AsyncIterator[wire.Chunk]:
         phase = "first token"
@@ -321,8 +349,9 @@ class _Run:
 
     def work(self, body: dict[str, Any]) -> None:
         """Decode to the end; blocks, so it runs in the worker thread."""
+        server, self._server = self._server, None  # whoever holds it last must not be the loop
         if not self._gone:
-            self._server.handle_chat_completions(body, self._take)
+            server.handle_chat_completions(body, self._take)
 
     def _take(self, chunk: dict[str, Any]) -> bool:
         if not self._gone:
