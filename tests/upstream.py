@@ -336,6 +336,11 @@ def html(status: int = 200) -> Reply:
     return reply(b"<html><body>Welcome</body></html>", status=status, kind="text/html")
 
 
+def chunked(*steps: Step) -> Reply:
+    """Bytes that claim to be in chunked coding."""
+    return reply(*steps, kind="text/event-stream", framing="none", Transfer_Encoding="chunked")
+
+
 def black_hole() -> Reply:
     """Never a byte."""
     return reply(HANG)

@@ -40,7 +40,7 @@ from bicameral.types import (
     Video,
 )
 from tests.engines.models import opened
-from tests.engines.test_anthropic import message, start, words
+from tests.messages_api import message, start, words
 from tests.upstream import Upstream
 
 Case = Callable[[], AbstractAsyncContextManager[Model]]

@@ -1,34 +1,24 @@
-"""The openai engine against a well-behaved server: what is sent, what comes back."""
+"""A request written anew for an OpenAI server, and its answer read into Deltas."""
 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import AsyncIterator
-from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bicameral.engines import openai
-from bicameral.engines.presets import presets
-from bicameral.engines.upstream import check_url
-from bicameral.errors import BicameralError, Broken, ConfigError, Unsupported
+from bicameral.errors import Broken, Unsupported
 from bicameral.model import Model, collect
 from bicameral.types import (
     Audio,
     Delta,
-    Done,
     Embedding,
-    Event,
     Image,
     JsonFormat,
     Message,
     Modality,
-    Reach,
     Reasoning,
-    Relay,
     Request,
     Sampling,
     Text,
@@ -37,10 +27,10 @@ from bicameral.types import (
     ToolChoice,
     ToolResult,
     Usage,
-    Wire,
 )
+from tests.engines.asking import done, events_of
 from tests.engines.models import opened
-from tests.upstream import Upstream, chat, chunk, completion, event, reply, stream
+from tests.upstream import Upstream, chat, chunk, reply, stream
 
 HI = Request.ask("hi")
 
@@ -55,30 +45,6 @@ async def up() -> AsyncIterator[Upstream]:
 async def model(up: Upstream) -> AsyncIterator[Model]:
     async with opened("openai", url=up.url, model="fake", accepts=["text", "image", "audio"]) as m:
         yield m
-
-
-def wired(body: dict[str, Any], *, include_usage: bool = False) -> Request:
-    raw = json.dumps(body).encode()
-    wire = Wire(raw, bool(body.get("stream")), include_usage)
-    return Request.ask("hi", wire=wire)
-
-
-async def events_of(model: Model, request: Request) -> list[Event]:
-    async with aclosing(model.run(request)) as events:
-        return [e async for e in events]
-
-
-def relayed(events: list[Event]) -> bytes:
-    return b"".join(e.data for e in events if isinstance(e, Relay))
-
-
-def done(events: list[Event]) -> Done:
-    assert isinstance(events[-1], Done)
-    assert sum(isinstance(e, Done) for e in events) == 1
-    return events[-1]
-
-
-# --- translated --------------------------------------------------------------------------------
 
 
 async def test_an_answer(up: Upstream, model: Model) -> None:
@@ -303,239 +269,3 @@ async def test_too_few_embeddings_are_broken(up: Upstream) -> None:
     async with opened("openai", url=up.url, model="e", kind="embeddings") as model:
         with pytest.raises(Broken, match="2 embeddings"):
             await events_of(model, Request(messages=messages, output=Modality.EMBEDDING))
-
-
-# --- relayed -----------------------------------------------------------------------------------
-
-ODD = {
-    "model": "mind",
-    "messages": [{"role": "user", "content": "h\u00ed", "cache_control": {"type": "ephemeral"}}],
-    "top_k": 3,
-    "verbosity": "low",
-    "seed": 12345678901234567890,
-    "metadata": {"a": "b"},
-    "made_up_field": [1, {"deep": None}],
-}
-
-
-async def test_a_body_goes_on_untouched_but_for_the_model(up: Upstream, model: Model) -> None:
-    await events_of(model, wired(ODD))
-    assert up.requests[0].body == json.dumps(
-        {**ODD, "model": "fake"}, separators=(",", ":")
-    ).encode() or up.requests[0].json == {**ODD, "model": "fake"}
-    assert b'"h\\u00ed"' in up.requests[0].body, "values keep their bytes"
-
-
-async def test_a_plain_answer_comes_back_byte_for_byte(up: Upstream, model: Model) -> None:
-    body = json.dumps({**completion("Hi"), "service_tier": "x", "cost": 1e-7}, indent=1).encode()
-    up.script(reply(body))
-    events = await events_of(model, wired(ODD))
-    assert relayed(events) == body
-    assert done(events).usage == Usage(prompt_tokens=7, completion_tokens=3)
-    assert done(events).served == "fake-1"
-
-
-async def test_a_stream_comes_back_event_for_event(up: Upstream, model: Model) -> None:
-    odd = {**chunk({"content": "x", "reasoning_content": "y", "zz": 1}), "provider": "p"}
-    pieces = [event(odd), event('{"choices" : [ ] }'), event(chunk({}, finish="length"))]
-    up.script(stream(*pieces))
-    events = await events_of(model, wired({**ODD, "stream": True}))
-    assert relayed(events) == b"".join(pieces)
-    assert done(events).reason == "length"
-
-
-async def test_usage_is_always_asked_for_and_stripped_unless_wanted(
-    up: Upstream, model: Model
-) -> None:
-    up.script(chat("Hello"))
-    asked = {**ODD, "stream": True, "stream_options": {"include_usage": True}}
-    kept = await events_of(model, wired(asked, include_usage=True))
-    stripped = await events_of(model, wired({**ODD, "stream": True}))
-    other = {**ODD, "stream": True, "stream_options": {"include_obfuscation": False}}
-    await events_of(model, wired(other))
-    nulled = {**ODD, "stream": True, "stream_options": None}
-    await events_of(model, wired(nulled))
-    assert b'"usage"' in relayed(kept)
-    assert b'"usage"' not in relayed(stripped)
-    assert done(kept).usage == done(stripped).usage == Usage(prompt_tokens=7, completion_tokens=3)
-    assert up.requests[0].json == {**asked, "model": "fake"}
-    assert [r.json["stream_options"] for r in up.requests[1:]] == [
-        {"include_usage": True},
-        {"include_obfuscation": False, "include_usage": True},
-        {"include_usage": True},
-    ]
-
-
-async def test_usage_on_a_chunk_with_choices_counts_and_the_chunk_stays(
-    up: Upstream, model: Model
-) -> None:
-    usage = {"prompt_tokens": 2, "completion_tokens": 1}
-    up.script(stream(chunk({"content": "hi"}), chunk({}, finish="stop", usage=usage)))
-    events = await events_of(model, wired({**ODD, "stream": True}))
-    assert done(events).usage == Usage(prompt_tokens=2, completion_tokens=1)
-    assert b'"finish_reason": "stop"' in relayed(events)
-
-
-async def test_a_server_that_refuses_stream_options_is_not_sent_them(up: Upstream) -> None:
-    async with opened("openai", url=up.url, model="m", ask_usage=False) as model:
-        await events_of(model, wired({"model": "x", "messages": [], "stream": True}))
-        await events_of(model, HI)
-    assert all("stream_options" not in r.json for r in up.requests)
-
-
-async def test_headers_worth_passing_on_come_with_the_first_relay_only(
-    up: Upstream, model: Model
-) -> None:
-    up.script(
-        chat(
-            x_ratelimit_remaining_tokens="99",
-            openai_processing_ms="12",
-            x_request_id="r-1",
-            set_cookie="a=b",
-            server="secret",
-        )
-    )
-    for body in ({**ODD, "stream": True}, ODD):
-        relays = [e for e in await events_of(model, wired(body)) if isinstance(e, Relay)]
-        assert set(relays[0].headers) == {
-            ("x-ratelimit-remaining-tokens", "99"),
-            ("openai-processing-ms", "12"),
-            ("x-upstream-request-id", "r-1"),
-        }
-        assert all(r.headers == () for r in relays[1:])
-
-
-async def test_a_large_body_is_relayed_whole(up: Upstream, model: Model) -> None:
-    text = "汉" * 700_000
-    up.script(chat(text))
-    body = {"model": "x", "messages": [{"role": "user", "content": text}]}
-    events = await events_of(model, wired(body))
-    assert up.requests[0].json["messages"] == body["messages"]
-    assert json.loads(relayed(events))["choices"][0]["message"]["content"] == text
-
-
-async def test_embeddings_are_relayed(up: Upstream) -> None:
-    async with opened("openai", url=up.url, model="e", kind="embeddings") as model:
-        wire = Wire(b'{"model":"x","input":"a"}', False, False)
-        request = Request.ask("a", output=Modality.EMBEDDING, wire=wire)
-        events = await events_of(model, request)
-    assert json.loads(relayed(events))["data"][0]["embedding"] == [0.0] * 4
-    assert up.requests[0].json == {"model": "e", "input": "a"}
-
-
-# --- options -----------------------------------------------------------------------------------
-
-
-async def test_the_key_is_sent_and_never_shown(
-    up: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
-    async with opened("openai", url=up.url, model="m", key_env="SOME_KEY") as model:
-        await events_of(model, HI)
-        assert "very-secret" not in repr(model.card)
-    assert up.requests[0].headers["authorization"] == "Bearer sk-very-secret"
-
-
-async def test_without_a_key_no_authorization_is_sent(up: Upstream, model: Model) -> None:
-    await events_of(model, HI)
-    assert "authorization" not in up.requests[0].headers
-
-
-async def test_own_headers_are_sent(up: Upstream) -> None:
-    headers = {"OpenAI-Organization": "org-1"}
-    async with opened("openai", url=up.url, model="m", headers=headers) as model:
-        await events_of(model, HI)
-    assert up.requests[0].headers["openai-organization"] == "org-1"
-
-
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ({}, "url: is missing"),
-        ({"url": "ftp://a.test/v1"}, "http://"),
-        ({"url": "a.test/v1"}, "http://"),
-        ({"url": "http://u:p@a.test/v1"}, "key_env"),
-        ({"preset": "deepsek"}, "did you mean 'deepseek'"),
-        ({"url": "http://a.test/v1", "key_env": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE"),
-        ({"url": "http://a.test/v1", "headers": {"Authorization": "Bearer x"}}, "key_env"),
-        ({"url": "http://a.test/v1", "headers": {"X": "a\r\nb"}}, "headers"),
-        ({"url": "http://a.test/v1", "timeout_total": -1}, "timeout_total"),
-        ({"url": "http://a.test/v1", "timout_total": 1}, "did you mean 'timeout_total'"),
-    ],
-)
-async def test_options_that_cannot_work(keys: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        async with opened("openai", model="m", **keys):
-            pass
-
-
-@pytest.mark.parametrize(
-    ("url", "reach"),
-    [
-        ("http://127.0.0.1:8000/v1", Reach.DEVICE),
-        ("http://localhost:8000/v1", Reach.DEVICE),
-        ("http://[::1]:8000/v1", Reach.DEVICE),
-        ("http://10.0.0.5:8000/v1", Reach.PUBLIC),
-        ("https://api.openai.com/v1", Reach.PUBLIC),
-        ("https://localhost.evil.test/v1", Reach.PUBLIC),
-    ],
-)
-async def test_reach_is_the_device_for_loopback_only(url: str, reach: Reach) -> None:
-    async with opened("openai", model="m", url=url) as model:
-        assert model.card.reach is reach
-
-
-async def test_a_declared_reach_holds() -> None:
-    async with opened("openai", model="m", url="http://10.0.0.5/v1", reach="site") as model:
-        assert model.card.reach is Reach.SITE
-
-
-# --- presets -----------------------------------------------------------------------------------
-
-
-def test_every_preset_names_its_source_and_a_usable_url() -> None:
-    for name, row in presets().items():
-        check_url(name, row.url)
-        assert row.source.startswith("https://"), name
-        assert row.key_env or "127.0.0.1" in row.url, name
-
-
-def test_presets_cover_the_servers_promised() -> None:
-    path = Path(openai.__file__).with_name("presets.toml")
-    assert set(tomllib.loads(path.read_text("utf-8"))) >= {
-        "openai",
-        "openrouter",
-        "dashscope",
-        "hunyuan",
-        "glm",
-        "spark",
-        "kimi",
-        "deepseek",
-        "vllm",
-        "vllm-ascend",
-        "sglang",
-        "mindie",
-        "ollama",
-        "llama-server",
-    }
-
-
-async def test_a_preset_gives_url_key_and_quirks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    async with opened("openai", model="m", preset="openai") as model:
-        assert model.card.reach is Reach.PUBLIC
-        assert model.card.owner == "OpenAI"
-
-
-async def test_a_preset_can_be_moved_to_another_address(
-    up: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    async with opened("openai", model="m", preset="openai", url=up.url) as model:
-        await collect(model, Request.ask("hi", sampling=Sampling(max_tokens=9)))
-        assert model.card.reach is Reach.DEVICE
-    assert up.requests[0].json["max_completion_tokens"] == 9
-
-
-def test_errors_are_ours() -> None:
-    assert issubclass(ConfigError, BicameralError)
