@@ -193,16 +193,17 @@ class Upstream:
 
     async def _check(self, response: aiohttp.ClientResponse, streamed: bool) -> None:
         """Raise unless the reply is a 200 in a form we can read."""
-        status, kind = response.status, response.content_type
+        status, kind = response.status, response.headers.get("Content-Type", "").lower()
         if 300 <= status < 400:
             raise Broken(self.name, f"answered {status}, a redirect: give the url it leads to")
         encoding = response.headers.get("Content-Encoding", "identity")
         if status == 200 and encoding != "identity":
             raise Broken(self.name, "answered in a Content-Encoding that was not asked for")
-        misfit = kind == "text/html" or (streamed and kind == "application/json")
+        html = kind.startswith("text/html")
+        misfit = html or (streamed and kind.startswith("application/json"))
         if status != 200 or misfit:
             body = await _read_some(response)
-            if status == 200 and kind == "text/html":
+            if status == 200 and html:
                 raise Broken(self.name, "answered 200 with an HTML page: is the url an API's?")
             raise self.refusal(status, body, retry_after(response.headers))
 
