@@ -114,7 +114,7 @@ class Mind:
                     error.calls = (*_calls(answers), *error.calls)
                     raise
                 answers.append(_failed(step.models[0], error))
-        for event in self._settled(request, answers):
+        for event in self._settled(request, answers, unfit):
             yield self._close(event, answers, whys) if isinstance(event, Done) else event
 
     def _fit(self, request: Request) -> tuple[tuple[Model, ...], Mapping[str, BicameralError]]:
@@ -129,10 +129,11 @@ class Mind:
             raise _none_fit(self._card.name, list(unfit.values()))
         return tuple(m for m in self._members if m.card.name not in unfit), unfit
 
-    def _settled(self, request: Request, answers: Sequence[Answer]) -> Iterator[Event]:
-        good = [answer for answer in answers if answer.error is None]
-        if not good:
-            raise _all_failed(self._card.name, answers)
+    def _settled(
+        self, request: Request, answers: Sequence[Answer], unfit: Mapping[str, BicameralError]
+    ) -> Iterator[Event]:
+        if all(answer.error is not None for answer in answers):
+            raise _all_failed(self._card.name, answers, unfit)
         yield from _as_events(self._policy.settle(request, answers), request)
 
     def _close(self, done: Done, answers: Sequence[Answer], whys: Sequence[str]) -> Done:
@@ -206,11 +207,18 @@ def _none_fit(name: str, errors: Sequence[BicameralError]) -> BicameralError:
     return ReachError(text) if reach else BudgetError(text)
 
 
-def _all_failed(name: str, answers: Sequence[Answer]) -> BicameralError:
-    """The members' common failure itself, or AllFailed with each one's."""
+def _all_failed(
+    name: str, answers: Sequence[Answer], unfit: Mapping[str, BicameralError]
+) -> BicameralError:
+    """The members' common failure itself, or AllFailed with each one's.
+
+    A member that the reach ruled out is named too: with it, the answer might have come.
+    """
     failures = {a.model: a.error for a in answers if isinstance(a.error, BicameralError)}
+    barred = {member: e for member, e in unfit.items() if isinstance(e, ReachError)}
     kinds = {type(error) for error in failures.values()}
-    error = next(iter(failures.values())) if len(kinds) == 1 else AllFailed(name, failures)
+    alone = len(kinds) == 1 and not barred
+    error = next(iter(failures.values())) if alone else AllFailed(name, failures | barred)
     error.calls = _calls(answers)
     return error
 

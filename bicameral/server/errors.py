@@ -160,7 +160,9 @@ def _all_failed(error: AllFailed) -> Fault:
     waits = [f for f in error.failures.values() if isinstance(f, Overloaded) and f.retry_after]
     wait = min((f.retry_after or 1.0 for f in waits), default=1.0)
     status = 429 if statuses == {429} else 503
-    return _upstream(error, status, "all_failed", _retry_after(wait))
+    barred = any(isinstance(f, ReachError) for f in error.failures.values())
+    code = "placement_unsatisfiable" if barred else "all_failed"
+    return _upstream(error, status, code, _retry_after(wait))
 
 
 def _kind(status: int) -> str:

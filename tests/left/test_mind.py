@@ -198,7 +198,9 @@ async def test_a_member_beyond_the_reach_is_never_called(member):
     near = await member("near", reach="device", fail="unreachable")
     mind = Mind("m", Route(), [far, near], reach=Reach.DEVICE)
     answer = await collect(mind, HELLO)
-    assert answer.error is not None
+    assert isinstance(answer.error, AllFailed)
+    assert "far is at reach 'public'" in str(answer.error)
+    assert "near: fails" in str(answer.error)
     assert far.leaf.runs == 0
     alone = await collect(Mind("m", Route(), [far]), HELLO.but(reach=Reach.SITE))
     assert isinstance(alone.error, ReachError)
