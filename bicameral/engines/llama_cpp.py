@@ -171,14 +171,25 @@ def _serve(path: Path, options: Options, context: int, template: str | None) -> 
     p.verbosity = -1
     p.api_keys = [secrets.token_hex(32)]
     p.endpoint_slots = p.endpoint_props = p.endpoint_metrics = p.ui = False
-    p.n_threads_http = 1
+    p.n_threads_http, p.warmup = 1, False
     try:
-        return xllamacpp.Server(p)
-    except RuntimeError as error:
+        return _awake(xllamacpp.Server(p))
+    except (RuntimeError, ValueError) as error:
         raise WeightsError(
             f"{path}: llama.cpp cannot load it: the file is damaged or cut off, of an unknown "
             "architecture, too large for the memory, or its chat template is wrong"
         ) from error
+
+
+def _awake(server: Any) -> Any:
+    """Decode one token, which warms the weights up and tries the chat template.
+
+    It also proves that the server's loop runs: destroying one whose loop is just starting loses
+    the order to stop, and then waits for it for ever with the interpreter's lock held.
+    """
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, "stream": True}
+    server.handle_chat_completions(body, lambda chunk: None)
+    return server
 
 
 def _batch(path: Path, options: Options) -> int:
