@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
+from bicameral.config import ServerOptions
+from bicameral.server.serve import serving as serving_brain
+from bicameral.types import Delta, Event, Request, Text
 from tests.server.client import HI, call, chat, raw, until
 from tests.server.client import head as post_head
-from tests.server.live import serving
+from tests.server.live import Live, serving
 
 MODELS = """
 [models.echo]
@@ -303,3 +308,24 @@ async def test_wrong_paths_and_methods_are_told_in_openai_form(live) -> None:
     allow = (await call(live, "DELETE", "/v1/models")).headers["allow"]
     assert set(allow.split(", ")) == {"GET", "HEAD"}
     assert (await call(live, "POST", "/v1/chat/completions/", {})).status == 404
+
+
+class Endless:
+    """Breaks the contract: its stream has no Done."""
+
+    models = {"m": None}
+
+    def model(self, name: str) -> None:
+        assert name == "m"
+
+    async def run(self, request: Request, name: str) -> AsyncGenerator[Event]:
+        yield Delta(Text("a"))
+
+
+async def test_an_answer_without_an_end_is_an_error() -> None:
+    brain: Any = Endless()
+    async with serving_brain(brain, ServerOptions(port=0)) as server:
+        live = Live(server, brain)
+        assert (await chat(live, model="m")).error["code"] == "broken_answer"
+        got = await chat(live, model="m", stream=True)
+        assert json.loads(got.data[-1])["error"]["code"] == "broken_answer"
