@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -313,7 +313,7 @@ async def test_wrong_paths_and_methods_are_told_in_openai_form(live) -> None:
 class Endless:
     """Breaks the contract: its stream has no Done."""
 
-    models = {"m": None}
+    models: ClassVar = {"m": None}
 
     def model(self, name: str) -> None:
         assert name == "m"
