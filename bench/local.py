@@ -1,4 +1,4 @@
-"""Local models: our engine against the same binding used bare and llama.cpp's own HTTP server.
+"""Local models: our server against the same binding used bare and llama.cpp's own HTTP server.
 
     python bench/local.py [--rounds 5] [--tokens 64] [--threads N] [MODEL ...]
 
@@ -9,23 +9,24 @@ alike. Prints a table for docs/measurements.md.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import multiprocessing
 import secrets
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bicameral.engines import find
 from bicameral.engines.cores import usable
 from bicameral.engines.llama_cpp import _BATCH_LARGE, _BATCH_SMALL, _LARGE
-from bicameral.engines.weights import locate, pulled
-from bicameral.types import Delta, Done, Message, Request, Sampling, Text
+from bicameral.engines.weights import catalogue, locate, pulled
 
 CONTEXT = 2048
 ASK = "Tell a long story about the sea."
@@ -57,62 +58,65 @@ def bare(path: Path, threads: int, pipe: Connection) -> None:
         pipe.send(chunks[-1]["usage"]["completion_tokens"] / (time.perf_counter() - began))
 
 
-def body(tokens: int) -> dict[str, Any]:
+def body(model: str, tokens: int, *turns: str, cached: bool = False) -> dict[str, Any]:
+    """A streamed chat body; `turns` alternate between user and assistant."""
+    roles = ("user", "assistant")
     return {
-        "messages": [{"role": "user", "content": ASK}],
+        "model": model,
+        "messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)],
         "max_tokens": tokens,
         "temperature": 0,
         "ignore_eos": True,
-        "cache_prompt": False,
+        "cache_prompt": cached,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
 
 
-def over_http(address: str, key: str, tokens: int) -> float:
+def ask(address: str, key: str, made: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
+    """Over HTTP: tokens a second, seconds to the first piece of text, the usage."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(
-        f"{address}/v1/chat/completions", json.dumps(body(tokens)).encode(), headers
+        f"{address}/v1/chat/completions", json.dumps(made).encode(), headers
     )
-    began, said = time.perf_counter(), 0
+    began, first, used = time.perf_counter(), 0.0, {}
     with urllib.request.urlopen(request) as answer:
         for line in answer:
-            if line.startswith(b"data: {") and (used := json.loads(line[6:]).get("usage")):
-                said = used["completion_tokens"]
-    return said / (time.perf_counter() - began)
+            if not line.startswith(b"data: {"):
+                continue
+            chunk = json.loads(line[6:])
+            used = chunk.get("usage") or used
+            if not first and any(c["delta"].get("content") for c in chunk["choices"]):
+                first = time.perf_counter() - began
+    return used["completion_tokens"] / (time.perf_counter() - began), first, used
 
 
-async def ours(model: Any, tokens: int) -> float:
-    request = Request.ask(
-        ASK,
-        sampling=Sampling(max_tokens=tokens, temperature=0),
-        extra={"ignore_eos": True, "cache_prompt": False},
-    )
-    _, seconds, done = await timed(model, request)
-    return (done.usage.completion_tokens or 0) / seconds
+@contextmanager
+def served(name: str, threads: int) -> Iterator[str]:
+    """`bicameral serve` with this one model, in its own process; gives its address."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "bicameral.toml")
+        path.write_text(
+            f'[models."{name}"]\nengine = "llama_cpp"\nweights = "{name}"\n'
+            f"threads = {threads}\ncontext = {CONTEXT}\n"
+        )
+        command = [sys.executable, "-m", "bicameral", "serve", "--port", "0", "-c", str(path)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            line = next(line for line in process.stderr or () if "listening on" in line)
+            yield json.loads(line)["message"].removeprefix("listening on ")
+        finally:
+            process.terminate()
+            process.communicate()
 
 
-async def timed(model: Any, request: Request) -> tuple[float, float, Done]:
-    """Seconds to the first piece, seconds in all, the Done."""
-    began, first, done = time.perf_counter(), 0.0, Done()
-    async for event in model.run(request):
-        if isinstance(event, Done):
-            done = event
-        elif isinstance(event, Delta):
-            first = first or time.perf_counter() - began
-    return first, time.perf_counter() - began, done
-
-
-async def prefix(model: Any, round_: int) -> tuple[float, float, int, int]:
+def prefix(address: str, name: str, round_: int) -> tuple[float, float, int, int]:
     """First token of a second turn, of the same prompt cold; tokens reused, tokens of prompt."""
-    sampling = Sampling(max_tokens=4, temperature=0)
-    first = Request.ask(f"{round_}. {PREFIX}", sampling=sampling)
-    more = (Message("assistant", (Text("Yes."),)), Message("user", (Text("Why?"),)))
-    second = first.but(messages=first.messages + more)
-    await timed(model, first)
-    warm, _, done = await timed(model, second)
-    cold, _, _ = await timed(model, second.but(extra={"cache_prompt": False}))
-    return warm, cold, done.usage.cached_tokens or 0, done.usage.prompt_tokens or 0
+    turns = (f"{round_}. {PREFIX}", "Yes.", "Why?")
+    ask(address, "", body(name, 4, turns[0], cached=True))
+    _, warm, used = ask(address, "", body(name, 4, *turns, cached=True))
+    _, cold, _ = ask(address, "", body(name, 4, *turns))
+    return warm, cold, used["prompt_tokens_details"]["cached_tokens"], used["prompt_tokens"]
 
 
 def report(name: str, rows: list[tuple[float, float, float]], seen: list[tuple[Any, ...]]) -> None:
@@ -127,25 +131,21 @@ def report(name: str, rows: list[tuple[float, float, float]], seen: list[tuple[A
     )
 
 
-async def measure(name: str, args: argparse.Namespace) -> None:
-    engine, path = find("llama_cpp"), locate(name)
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=bare, args=(path, args.threads, there)
-    )
+def measure(name: str, args: argparse.Namespace) -> None:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=bare, args=(locate(name), args.threads, there))
     process.start()
-    address, key = await asyncio.to_thread(here.recv)
-    options = engine.Options(  # type: ignore[call-arg]
-        engine="llama_cpp", weights=name, threads=args.threads, context=CONTEXT
-    )
+    address, key = here.recv()
     rows, seen = [], []
-    async with engine.open(name, options) as model:
+    made = body(name, args.tokens, ASK)
+    with served(name, args.threads) as url:
         for round_ in range(-1, args.rounds):  # the round before the first only warms up
-            us = await ours(model, args.tokens)
-            here.send(body(args.tokens))
-            binding = await asyncio.to_thread(here.recv)
-            http = await asyncio.to_thread(over_http, address, key, args.tokens)
-            reuse = await prefix(model, round_)
+            us, *_ = ask(url, "", made)
+            here.send(made)
+            binding = here.recv()
+            http, *_ = ask(address, key, made)
+            reuse = prefix(url, name, round_)
             if round_ >= 0:
                 rows.append((us, binding, http))
                 seen.append(reuse)
@@ -164,8 +164,8 @@ def main() -> None:
     print(f"tokens/s, prompt time included; {args.threads} threads, median of {args.rounds}\n")
     print("| model | Bicameral | bare binding | ratio | llama.cpp HTTP | ratio ", end="")
     print("| first token, 2nd turn | same, cold | prefix reused |\n" + "|---" * 9 + "|")
-    for name in args.models or [n for n in pulled() if "gemma" not in n]:
-        asyncio.run(measure(name, args))
+    for name in args.models or [name for name in pulled() if catalogue()[name].chat]:
+        measure(name, args)
 
 
 if __name__ == "__main__":

