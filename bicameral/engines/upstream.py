@@ -163,13 +163,11 @@ class Upstream:
     async def _once(self, path: str, body: bytes, streamed: bool, span: Span, probe: bool) -> Reply:
         left = max(0.0, span.end - time.monotonic())
         first_token = self.options.timeout_first_token if streamed else left
-        late = Timeout(self.name, "total", span.seconds)
-        if first_token < left:
-            late = Timeout(self.name, "first token", first_token)
+        limit = min(first_token, left)
         response: aiohttp.ClientResponse | None = None
         first: bytes | None = None
         try:
-            async with asyncio.timeout(min(first_token, left)):
+            async with asyncio.timeout(limit):
                 response = await self._session.post(
                     self._url(path), data=_payload(body), allow_redirects=False
                 )
@@ -178,7 +176,9 @@ class Upstream:
         except aiohttp.ConnectionTimeoutError as exc:
             raise Timeout(self.name, "connect", self.options.timeout_connect) from exc
         except TimeoutError as exc:
-            raise late from exc
+            if first_token < left:
+                raise Timeout(self.name, "first token", first_token) from exc
+            raise Timeout(self.name, "total", span.seconds) from exc
         except aiohttp.ClientResponseError as exc:  # its words may quote the answer
             raise Broken(self.name, "answered what is not HTTP") from exc
         except (aiohttp.ClientError, OSError) as exc:

@@ -60,8 +60,8 @@ class Meter:
                         first = time.monotonic() - began
                     if isinstance(event, Done):
                         done, ended = event, None
-                        break
-                    yield event
+                    else:
+                        yield event
         except BicameralError as failure:
             ended = failure
             raise

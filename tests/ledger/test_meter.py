@@ -21,6 +21,7 @@ async def booked(request=HELLO, **keys):
     calls = []
     async with opened("scripted", **keys) as leaf:
         answer = await collect(Meter(leaf, calls.append), request)
+        assert leaf.cancelled == 0
     assert len(calls) == 1
     return answer, calls[0]
 
