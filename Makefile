@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := 0.13.9
 
-.PHONY: run test test-large check clients lock bench-gateway bench-local clean
+.PHONY: run test test-large check clients lock clean
 
 # The main job: real local models answer three real questions as one mind.
 run: .venv/.run
@@ -29,12 +29,10 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench-gateway: .venv/.dev
-	$(BIN)/python bench/gateway.py
-
-bench-local: .venv/.dev
+# bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed
+bench-%: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
-	$(BIN)/python bench/local.py
+	$(BIN)/python bench/$*.py
 
 .venv/bin/uv:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -90,8 +90,17 @@ def ask(
         terminal.show_calls(answer)
 
 
+@asynccontextmanager
+async def _opened(config: Path | None) -> AsyncIterator[Brain]:
+    """A Brain; loading weights takes a while, so a spinner says so."""
+    async with AsyncExitStack() as stack:
+        with terminal.waiting("loading…"):
+            brain = await stack.enter_async_context(Brain.open(config))
+        yield brain
+
+
 async def _ask(request: Request, mind: str | None, config: Path | None, *, quiet: bool) -> Answer:
-    async with Brain.open(config) as brain:
+    async with _opened(config) as brain:
         return await terminal.show_stream(
             brain.run(request, mind), mind or brain.default, quiet=quiet
         )
@@ -130,7 +139,7 @@ def chat(
     limits = _limits(reach, None, None)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        brain = runner.run(stack.enter_async_context(Brain.open(config)))
+        brain = runner.run(stack.enter_async_context(_opened(config)))
         try:
             for asked, name in _turns(brain, opening, mind):
                 answer = _turn(runner, brain, Request(messages=tuple(asked), **limits), name)
@@ -198,9 +207,10 @@ def models(
 
 
 async def _models(probing: bool, json: bool, config: Path | None) -> None:
-    async with Brain.open(config) as brain:
+    async with _opened(config) as brain:
         leaves = [model for model in brain.models.values() if not model.card.members]
-        probes = await probe_all(leaves) if probing else []
+        with terminal.waiting("asking each for one token…"):
+            probes = await probe_all(leaves) if probing else []
         if json:
             terminal.print_cards(brain.models, probes)
         else:
@@ -221,9 +231,10 @@ async def _check(config: Config) -> bool:
     good = True
     for name, table in config.models.items():
         try:
-            async with build.member(name, table, config.source) as model:
-                opened[name] = model
-                found = await probe(model)
+            with terminal.waiting(f"{name}…"):
+                async with build.member(name, table, config.source) as model:
+                    opened[name] = model
+                    found = await probe(model)
         except BicameralError as error:
             found = Probe(name=name, seconds=0, error=str(error))
         good = good and found.error is None

@@ -19,6 +19,16 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
 
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A spinner on a terminal, nothing elsewhere."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(what):
+        yield
+
+
 async def show_stream(events: AsyncGenerator[Event], name: str, *, quiet: bool = False) -> Answer:
     """Write the text as it comes, unless `quiet`; a spinner stands in until the first word."""
     fold = Fold(name)

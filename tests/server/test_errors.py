@@ -66,7 +66,9 @@ def test_status_and_code(error: BicameralError, status: int, code: str | None) -
 
 
 def test_every_error_of_the_tree_is_covered() -> None:
-    assert {type(error) for error, _, _ in MADE} == set(tree(BicameralError))
+    """An engine's own subclass is told as its parent."""
+    known = {k for k in tree(BicameralError) if ".engines." not in k.__module__}
+    assert {type(error) for error, _, _ in MADE} == known
 
 
 def test_a_refusal_keeps_the_upstreams_words() -> None:
