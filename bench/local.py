@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bicameral.engines.cores import usable
+from bicameral.engines.llama.cores import usable
 from bicameral.engines.llama_cpp import _BATCH_LARGE, _BATCH_SMALL, _LARGE
 from bicameral.engines.weights import catalogue, locate, pulled
 

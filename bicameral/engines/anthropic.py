@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from bicameral.engines import anthropic_wire as wire
-from bicameral.engines.remote import Call, Remote
-from bicameral.engines.upstream import RemoteOptions, connect, reach_of
+from bicameral.engines.remote import anthropic_wire as wire
+from bicameral.engines.remote.member import Call, Remote
+from bicameral.engines.remote.upstream import RemoteOptions, connect, reach_of
 from bicameral.errors import ConfigError
 from bicameral.types import Card, Feature, Modality, Request
 

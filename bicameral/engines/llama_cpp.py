@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bicameral.config import MemberOptions
-from bicameral.engines import llama_check as check
-from bicameral.engines import llama_tools as tools
-from bicameral.engines import llama_wire as wire
-from bicameral.engines.cores import Cores, usable
-from bicameral.engines.gguf import Header, header
+from bicameral.engines.llama import check, tools, wire
+from bicameral.engines.llama.cores import Cores, usable
+from bicameral.engines.llama.gguf import Header, header
 from bicameral.engines.weights import locate
 from bicameral.errors import ConfigError, ModelError, Overloaded, Timeout, TooLong, WeightsError
 from bicameral.model import admit

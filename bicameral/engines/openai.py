@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from bicameral.engines import openai_relay as relay
-from bicameral.engines.openai_read import ChatStream, Embeddings
-from bicameral.engines.openai_wire import chat_body, embeddings_body, fault
-from bicameral.engines.presets import Preset, preset
-from bicameral.engines.remote import Call, Remote, Sink
-from bicameral.engines.upstream import RemoteOptions, Upstream, connect, reach_of
+from bicameral.engines.remote import openai_relay as relay
+from bicameral.engines.remote.member import Call, Remote, Sink
+from bicameral.engines.remote.openai_read import ChatStream, Embeddings
+from bicameral.engines.remote.openai_wire import chat_body, embeddings_body, fault
+from bicameral.engines.remote.presets import Preset, preset
+from bicameral.engines.remote.upstream import RemoteOptions, Upstream, connect, reach_of
 from bicameral.errors import ConfigError, Unsupported
 from bicameral.types import Card, Feature, Modality, Request
 

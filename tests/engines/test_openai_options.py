@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bicameral.engines import openai
-from bicameral.engines.presets import presets
-from bicameral.engines.upstream import check_url
+from bicameral.engines import remote
+from bicameral.engines.remote.presets import presets
+from bicameral.engines.remote.upstream import check_url
 from bicameral.errors import ConfigError
 from bicameral.model import Model, collect
 from bicameral.types import (
@@ -113,7 +113,7 @@ def test_every_preset_names_its_source_and_a_usable_url() -> None:
 
 
 def test_presets_cover_the_servers_promised() -> None:
-    path = Path(openai.__file__).with_name("presets.toml")
+    path = Path(remote.__file__).with_name("presets.toml")
     assert set(tomllib.loads(path.read_text("utf-8"))) >= {
         "openai",
         "openrouter",

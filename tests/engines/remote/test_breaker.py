@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bicameral.engines.breaker import Breaker, RetryBudget
+from bicameral.engines.remote.breaker import Breaker, RetryBudget
 
 
 class Clock:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bicameral.engines.refusal import status_error
+from bicameral.engines.remote.refusal import status_error
 from bicameral.errors import ModelError, TooLong
 from bicameral.types import (
     Audio,

@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy
 from bicameral.errors import Broken, ModelError, Timeout
 
 if TYPE_CHECKING:
-    from bicameral.engines.upstream import Upstream
+    from bicameral.engines.remote.upstream import Upstream
 
 _DRAIN = 0.2
 _TICK = 0.002  # timers of an event loop are that coarse

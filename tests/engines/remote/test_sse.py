@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bicameral.engines.sse import Reader, TooBig
+from bicameral.engines.remote.sse import Reader, TooBig
 
 CAP = 24
 TOKENS = b"data: |data:|data|\n|\r\n|\r|\n\n|: hi|event: x|\xef\xbb\xbf|id: 1| |data: a\n\n"

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from bicameral.engines import sse
-from bicameral.engines.openai_read import Body
-from bicameral.engines.openai_wire import CUT, finish, usage
-from bicameral.engines.refusal import Refusal
+from bicameral.engines.remote import sse
+from bicameral.engines.remote.openai_read import Body
+from bicameral.engines.remote.openai_wire import CUT, finish, usage
+from bicameral.engines.remote.refusal import Refusal
 from bicameral.errors import Broken, ModelError
 from bicameral.types import Done, Event, Relay, Wire
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from bicameral.engines.upstream import Upstream
+from bicameral.engines.remote.upstream import Upstream
 from bicameral.errors import ModelError
 from bicameral.model import admit
 from bicameral.types import Card, Done, Event, Request

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bicameral.engines import sse
-from bicameral.engines.openai_wire import clean, image_type
-from bicameral.engines.refusal import Refusal, status_error
+from bicameral.engines.remote import sse
+from bicameral.engines.remote.openai_wire import clean, image_type
+from bicameral.engines.remote.refusal import Refusal, status_error
 from bicameral.errors import Broken, ModelError, RequestError, TooLong
 from bicameral.types import (
     Delta,

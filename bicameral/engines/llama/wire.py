@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bicameral.engines.llama_tools import call_schema, must_call
+from bicameral.engines.llama.tools import call_schema, must_call
 from bicameral.errors import ModelError, Rejected, RequestError, TooLong, Unsupported
 from bicameral.types import (
     Delta,

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bicameral.engines import sse
-from bicameral.engines.openai_wire import CUT, finish, usage
-from bicameral.engines.refusal import Refusal
+from bicameral.engines.remote import sse
+from bicameral.engines.remote.openai_wire import CUT, finish, usage
+from bicameral.engines.remote.refusal import Refusal
 from bicameral.errors import Broken
 from bicameral.types import (
     Delta,

@@ -20,9 +20,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from bicameral.config import MemberOptions, secret
-from bicameral.engines.breaker import Breaker, RetryBudget
-from bicameral.engines.refusal import ServerError, retry_after
-from bicameral.engines.reply import Reply, Span
+from bicameral.engines.remote.breaker import Breaker, RetryBudget
+from bicameral.engines.remote.refusal import ServerError, retry_after
+from bicameral.engines.remote.reply import Reply, Span
 from bicameral.errors import Broken, ConfigError, ModelError, Overloaded, Timeout, Unreachable
 from bicameral.types import Reach
 

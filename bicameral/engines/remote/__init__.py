@@ -1,0 +1,1 @@
+"""What the remote engines share: connections, retries, the breaker, and how answers are read."""
