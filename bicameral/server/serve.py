@@ -192,16 +192,6 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _calm_the_collector() -> None:
-    """Look for cycles rarely, and never again among what was loaded at the start.
-
-    A request makes none; the default thresholds spend a tenth of its time on looking for them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
 def _listen_to_signals(server: Server, path: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

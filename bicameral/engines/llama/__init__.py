@@ -1,1 +1,1 @@
-"""What the llama_cpp engine is made of: the GGUF header, its checks and wire, the cores it lends."""
+"""What the llama_cpp engine is made of: GGUF headers, checks, wire, tool calls, cores."""
