@@ -94,6 +94,10 @@ GATEWAYS = (
         env={"BENCH_KEYS": f"sk-another-0123456789abcdef,{KEY}"},
     ),
     Gateway(
+        "bare relay",
+        (sys.executable, str(BENCH / "bare_relay.py"), "{port}", "{upstream}"),
+    ),
+    Gateway(
         "litellm",
         ("{bin}/litellm", "--config", "{config}", "--host", "127.0.0.1", "--port", "{port}"),
         health="/health/liveliness",

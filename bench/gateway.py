@@ -10,7 +10,8 @@ turns over several rounds, each freshly started; of each number the best round c
 the worst. All on loopback. Linux; needs taskset and psutil.
 LiteLLM checks its master key and runs without database, Redis and callbacks: its best case.
 Bicameral checks a key, routes through a mind and meters every call with a price. vllm-router and
-direct access check nothing.
+direct access check nothing, and "bare relay" is the floor under Bicameral: uvicorn and aiohttp
+that only pass bytes on.
 """
 
 from __future__ import annotations
