@@ -21,7 +21,7 @@ import uvicorn
 from msgspec.structs import replace
 
 from bicameral.brain import Brain, load_config
-from bicameral.config import Config, ServerOptions, load
+from bicameral.config import Config, ServerOptions
 from bicameral.errors import BicameralError, ConfigError
 from bicameral.server import log
 from bicameral.server.app import App
@@ -83,23 +83,26 @@ class Server:
         logger.info("stopping: %d requests are running", len(desk.tasks))
         self._stopping = asyncio.create_task(self._drain())
 
-    def reload(self, path: Path) -> None:
-        """Read the config file again; if it is wrong the old config stays and the log says why."""
+    def reload(self, path: Path | None) -> None:
+        """Read the config again; if it is wrong the old config stays and the log says why.
+
+        Without a path it is looked for as at the start: weights pulled since then join the mind.
+        """
         task = asyncio.create_task(self._reload(path))
         self._reloading.add(task)
         task.add_done_callback(self._reloading.discard)
 
-    async def _reload(self, path: Path) -> None:
+    async def _reload(self, path: Path | None) -> None:
         before = self._brain.config.server
         try:
-            config = load(path)
+            config = load_config(path)
             await self._brain.reload(config)
         except BicameralError as error:
             logger.error("the old config stays: %s", error)
             return
         if config.server != before:
             logger.warning("changes of [server] take effect at the next start")
-        logger.info("reloaded %s", path)
+        logger.info("reloaded %s", config.source)
 
     async def _drain(self) -> None:
         tasks = self.app.desk.tasks
@@ -196,8 +199,7 @@ def _listen_to_signals(server: Server, path: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
-    if path.exists():
-        loop.add_signal_handler(signal.SIGHUP, server.reload, path)
+    loop.add_signal_handler(signal.SIGHUP, server.reload, path if path.exists() else None)
 
 
 def _loop_factory() -> Any:

@@ -229,6 +229,21 @@ async def test_reload_in_process_keeps_unchanged_members(live: Live) -> None:
     assert (await chat(live, model="b")).status == 200
 
 
+async def test_without_a_file_a_reload_looks_for_the_config_again(
+    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BICAMERAL_CACHE", str(tmp_path))
+    server = Server(live.brain, ServerOptions(port=0))
+    server.reload(None)  # nothing to be found: what runs stays
+    await asyncio.gather(*server._reloading)
+    assert (await chat(live, model="echo")).status == 200
+    (tmp_path / "bicameral.toml").write_text('[models.found]\nengine = "scripted"\n')
+    server.reload(None)
+    await asyncio.gather(*server._reloading)
+    assert list(live.brain.models) == ["found"]
+
+
 @pytest.fixture
 async def live() -> AsyncIterator[Live]:
     async with serving() as live:
