@@ -16,7 +16,7 @@ from bicameral.probe import Probe
 from bicameral.types import Answer, Call, Card, Delta, Event, Text
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -234,13 +234,12 @@ async def test_without_a_file_a_reload_looks_for_the_config_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BICAMERAL_CACHE", str(tmp_path))
-    server = Server(live.brain, ServerOptions(port=0))
-    server.reload(None)  # nothing to be found: what runs stays
-    await asyncio.gather(*server._reloading)
+    live.server.reload(None)  # nothing to be found: what runs stays
+    await asyncio.gather(*live.server._reloading)
     assert (await chat(live, model="echo")).status == 200
     (tmp_path / "bicameral.toml").write_text('[models.found]\nengine = "scripted"\n')
-    server.reload(None)
-    await asyncio.gather(*server._reloading)
+    live.server.reload(None)
+    await asyncio.gather(*live.server._reloading)
     assert list(live.brain.models) == ["found"]
 
 
