@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bicameral.engines.remote import sse
+from bicameral.engines.remote.json_events import JsonEvents
 from bicameral.engines.remote.openai_wire import clean, image_type
 from bicameral.engines.remote.refusal import Refusal, status_error
 from bicameral.errors import Broken, ModelError, RequestError, TooLong
@@ -203,27 +203,21 @@ class MessageStream:
         self.complete = False
         self._name = name
         self._refusal = refusal
-        self._reader = sse.Reader(cap)
+        self._events = JsonEvents(name, cap, _decode)
         self._served: str | None = None
         self._usage: Json = {}
         self._stop: str | None = None
         self._calls: dict[int, int] = {}  # block index -> call index
-        self._skipped = 0
 
     def take(self, chunk: bytes) -> Iterator[Event]:
         """Deltas of every event that `chunk` completes."""
-        try:
-            for data in self._reader.feed(chunk):
-                yield from self._event(data)
-        except sse.TooBig as exc:
-            raise Broken(self._name, str(exc)) from exc
+        for event, data in self._events.feed(chunk):
+            yield from self._event(event, data)
 
     def end(self) -> Iterator[Event]:
         """The Done, if the message was whole."""
-        for data in self._reader.end():
-            yield from self._event(data)
-        if self._skipped:
-            log.warning("%s sent %d events that are not JSON", self._name, self._skipped)
+        for event, data in self._events.end():
+            yield from self._event(event, data)
         if self._stop is None:
             raise Broken(self._name, "the stream ended before the answer did")
         yield Done(
@@ -233,14 +227,7 @@ class MessageStream:
             served=self._served,
         )
 
-    def _event(self, data: bytes) -> Iterator[Event]:
-        try:
-            event = _decode(data)
-        except msgspec.ValidationError as exc:
-            raise Broken(self._name, f"sent an event of a wrong shape: {exc}") from exc
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self._skipped += 1
-            return
+    def _event(self, event: _Event, data: bytes) -> Iterator[Event]:
         if event.error:
             raise self._refusal(200, data)
         if part := self._part(event):

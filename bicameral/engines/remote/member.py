@@ -19,8 +19,10 @@ from bicameral.types import Card, Done, Event, Request
 class Sink(Protocol):
     """Turns the bytes of one answer into events. It may raise a ModelError at any point."""
 
-    complete: bool
-    """The answer said that it ends here, so there is nothing more to wait for."""
+    @property
+    def complete(self) -> bool:
+        """The answer said that it ends here, so there is nothing more to wait for."""
+        ...
 
     def take(self, chunk: bytes) -> Iterable[Event]:
         """The events that `chunk` completes; none of them is the Done."""

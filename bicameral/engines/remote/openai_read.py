@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bicameral.engines.remote import sse
+from bicameral.engines.remote.json_events import JsonEvents
 from bicameral.engines.remote.openai_wire import CUT, finish, usage
 from bicameral.engines.remote.refusal import Refusal
 from bicameral.errors import Broken
@@ -81,31 +81,29 @@ class ChatStream:
     """Chat completion chunks to Deltas. Reads the first choice only, as n is 1 on this path."""
 
     def __init__(self, name: str, refusal: Refusal, cap: int) -> None:
-        self.complete = False
         self._name = name
         self._refusal = refusal
-        self._reader = sse.Reader(cap)
+        self._events = JsonEvents(name, cap, _decode)
         self._served: str | None = None
         self._usage: Any = None
         self._finish: str | None = None
         self._said = False
-        self._skipped = 0
         self._calls: list[str] = []
+
+    @property
+    def complete(self) -> bool:
+        """The [DONE] has come."""
+        return self._events.complete
 
     def take(self, chunk: bytes) -> Iterator[Event]:
         """Deltas of every event that `chunk` completes."""
-        try:
-            for data in self._reader.feed(chunk):
-                yield from self._event(data)
-        except sse.TooBig as exc:
-            raise Broken(self._name, str(exc)) from exc
+        for event, data in self._events.feed(chunk):
+            yield from self._event(event, data)
 
     def end(self) -> Iterator[Event]:
         """The Done, if the answer was whole."""
-        for data in self._reader.end():
-            yield from self._event(data)
-        if self._skipped:
-            log.warning("%s sent %d events that are not JSON", self._name, self._skipped)
+        for event, data in self._events.end():
+            yield from self._event(event, data)
         if self._finish is None and not (self.complete and self._said):
             raise Broken(self._name, "the stream ended before the answer did")
         if self._finish == "stop" and not self._said:
@@ -117,19 +115,7 @@ class ChatStream:
             served=self._served,
         )
 
-    def _event(self, data: bytes) -> Iterator[Event]:
-        if self.complete:
-            return
-        if data.strip() == b"[DONE]":
-            self.complete = True
-            return
-        try:
-            chunk = _decode(data)
-        except msgspec.ValidationError as exc:
-            raise Broken(self._name, f"sent an event of a wrong shape: {exc}") from exc
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self._skipped += 1
-            return
+    def _event(self, chunk: _Chunk, data: bytes) -> Iterator[Event]:
         if chunk.error:
             raise self._refusal(200, data)
         self._served = chunk.model or self._served

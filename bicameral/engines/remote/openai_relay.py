@@ -6,21 +6,19 @@ usage, its end and its errors, never written anew; each event keeps its JSON byt
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from bicameral.engines.remote import sse
+from bicameral.engines.remote.json_events import JsonEvents
 from bicameral.engines.remote.openai_read import Body
 from bicameral.engines.remote.openai_wire import CUT, finish, usage
 from bicameral.engines.remote.refusal import Refusal
 from bicameral.errors import Broken, ModelError
 from bicameral.types import Done, Event, Relay, Wire
 
-log = logging.getLogger(__name__)
 Headers = tuple[tuple[str, str], ...]
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -77,40 +75,28 @@ class RelayStream:
     def __init__(
         self, name: str, refusal: Refusal, cap: int, headers: Headers, *, wanted: bool
     ) -> None:
-        self.complete = False
         self._name = name
         self._refusal = refusal
-        self._reader = sse.Reader(cap)
+        self._events = JsonEvents(name, cap, _look)
         self._headers = headers
         self._wanted = wanted
         self._served: str | None = None
         self._usage: Any = None
         self._finish: str | None = None
-        self._skipped = 0
         self._sent = False
+
+    @property
+    def complete(self) -> bool:
+        """The [DONE] has come."""
+        return self._events.complete
 
     def take(self, chunk: bytes) -> Iterator[Event]:
         """One Relay of all the events that `chunk` completes."""
-        kept: list[bytes] = []
-        try:
-            for data in self._reader.feed(chunk):
-                self._event(data, kept)
-        except sse.TooBig as exc:
-            yield from self._relay(kept)
-            raise Broken(self._name, str(exc)) from exc
-        except ModelError:
-            yield from self._relay(kept)  # what came before the error is the client's
-            raise
-        yield from self._relay(kept)
+        yield from self._relay(self._events.feed(chunk))
 
     def end(self) -> Iterator[Event]:
         """What was left open, and the Done if the answer was whole."""
-        kept: list[bytes] = []
-        for data in self._reader.end():
-            self._event(data, kept)
-        yield from self._relay(kept)
-        if self._skipped:
-            log.warning("%s sent %d events that are not JSON", self._name, self._skipped)
+        yield from self._relay(self._events.end())
         if self._finish is None and not (self.complete and self._sent):
             raise Broken(self._name, "the stream ended before the answer did")
         yield Done(
@@ -120,27 +106,22 @@ class RelayStream:
             served=self._served,
         )
 
-    def _relay(self, kept: list[bytes]) -> Iterator[Event]:
+    def _relay(self, events: Iterator[tuple[_Chunk, bytes]]) -> Iterator[Event]:
+        kept: list[bytes] = []
+        try:
+            for chunk, data in events:
+                if self._note(chunk, data):
+                    kept.append(_framed(data))
+        except ModelError:
+            yield from self._joined(kept)  # what came before the error is the client's
+            raise
+        yield from self._joined(kept)
+
+    def _joined(self, kept: list[bytes]) -> Iterator[Event]:
         if kept:
             headers = () if self._sent else self._headers
             self._sent = True
             yield Relay(b"".join(kept), by=self._name, headers=headers)
-
-    def _event(self, data: bytes, kept: list[bytes]) -> None:
-        if self.complete:
-            return
-        if data == b"[DONE]" or data.strip() == b"[DONE]":
-            self.complete = True
-            return
-        try:
-            chunk = _look(data)
-        except msgspec.ValidationError as exc:
-            raise Broken(self._name, f"sent an event of a wrong shape: {exc}") from exc
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self._skipped += 1
-            return
-        if self._note(chunk, data):
-            kept.append(_framed(data))
 
     def _note(self, chunk: _Chunk, data: bytes) -> bool:
         """Take down what the event says; whether it is the client's to see."""
