@@ -12,7 +12,6 @@ from contextlib import aclosing
 from typing import Protocol
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from bicameral.errors import (
     AllFailed,
@@ -81,6 +80,7 @@ class Mind:
         self._members = tuple(members)
         self._reach = reach
         self._card = _card(name, policy, self._members)
+        self._title = f"{policy.name} of {name}"
 
     @property
     def card(self) -> Card:
@@ -93,10 +93,11 @@ class Mind:
         admit(self._card, request)
         members, unfit = self._fit(request)
         answers: list[Answer] = []
-        whys = [f"{name} left out: {error}" for name, error in unfit.items()]
+        whys = [self._title, *(f"{name} left out: {error}" for name, error in unfit.items())]
         while step := self._policy.next(_left(request, answers), members, answers):
             _in_time(self._card.name, step.request)
-            whys += [step.why] if step.why else []
+            if step.why:
+                whys.append(step.why)
             if not step.final:
                 answers += await _ask_all(step)
                 continue
@@ -125,6 +126,8 @@ class Mind:
                 admit(member.card, request)
             except (RequestError, ReachError, BudgetError) as error:
                 unfit[member.card.name] = error
+        if not unfit:
+            return self._members, unfit
         if len(unfit) == len(self._members):
             raise _none_fit(self._card.name, list(unfit.values()))
         return tuple(m for m in self._members if m.card.name not in unfit), unfit
@@ -136,15 +139,20 @@ class Mind:
             raise _all_failed(self._card.name, answers, unfit)
         yield from _as_events(self._policy.settle(request, answers), request)
 
-    def _close(self, done: Done, answers: Sequence[Answer], whys: Sequence[str]) -> Done:
+    def _close(self, done: Done, answers: Sequence[Answer], whys: list[str]) -> Done:
         """The inner Done with every call made for it; an unknown part makes the sum unknown."""
         calls = (*_calls(answers), *done.calls)
         usage = calls[0].usage if calls else done.usage
         for call in calls[1:]:
             usage += call.usage
-        reasons = [f"{self._policy.name} of {self._card.name}", *whys, done.why]
-        why = "; ".join(reason for reason in reasons if reason)
-        return replace(done, usage=usage, calls=calls, why=why)
+        return Done(
+            usage=usage,
+            reason=done.reason,
+            by=done.by,
+            served=done.served,
+            calls=calls,
+            why="; ".join([*whys, done.why] if done.why else whys),
+        )
 
 
 async def _ask_all(step: Step) -> list[Answer]:
@@ -168,7 +176,7 @@ def _left(request: Request, answers: Sequence[Answer]) -> Request:
 
 
 def _in_time(name: str, request: Request) -> None:
-    if request.remaining() == 0:
+    if request.deadline is not None and not request.remaining():
         raise Timeout(name, "total", 0)
 
 
