@@ -202,7 +202,7 @@ def usage(raw: Any, model: str) -> Usage:
 
     Cached tokens are looked for where OpenAI, DeepSeek and Kimi put them.
     """
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         return Usage()
     prompt, completion = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
     cached = _get(prompt, "cached_tokens")
@@ -231,15 +231,16 @@ def clean(model: str, *, prompt: Any, completion: Any, cached: Any, reasoning: A
 def _count(model: str, field: str, value: Any, most: int) -> int | None:
     if value is None:
         return None
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not whole or not 0 <= value <= most:
+    if type(value) is int and 0 <= value <= most:
+        return value
+    if not (isinstance(value, float) and value.is_integer() and 0 <= value <= most):
         log.warning("%s reported an impossible %s; it is taken as unknown", model, field)
         return None
     return int(value)
 
 
 def _get(raw: Any, field: str) -> Any:
-    return raw.get(field) if isinstance(raw, Mapping) else None
+    return raw.get(field) if isinstance(raw, dict) else None
 
 
 # --- refusals ----------------------------------------------------------------------------------
