@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from bicameral import engines
 from bicameral.config import Config, MindOptions, convert
-from bicameral.errors import ConfigError
+from bicameral.errors import ConfigError, WeightsError
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
 from bicameral.left.mind import Mind, Policy
@@ -21,7 +21,10 @@ DEFAULT = "default"
 
 
 def member(name: str, table: Mapping[str, Any], source: str) -> AbstractAsyncContextManager[Model]:
-    """The model of a [models.NAME] table, not opened yet; ConfigError if the table is wrong."""
+    """The model of a [models.NAME] table, not opened yet; ConfigError if the table is wrong.
+
+    Opening it may raise ConfigError too, or WeightsError; both name `source`.
+    """
     where = f"models.{name}"
     kind = table.get("engine")
     if not isinstance(kind, str):
@@ -35,7 +38,18 @@ def member(name: str, table: Mapping[str, Any], source: str) -> AbstractAsyncCon
         options.price()
     except ValueError as error:
         raise ConfigError(f"{source}: [{where}] {error}") from error
-    return engine.open(name, options)
+    return _opened(engine.open(name, options), source)
+
+
+@asynccontextmanager
+async def _opened(opening: AbstractAsyncContextManager[Model], source: str) -> AsyncIterator[Model]:
+    """An engine does not know the file that its options came from, so the file is named here."""
+    async with AsyncExitStack() as stack:
+        try:
+            model = await stack.enter_async_context(opening)
+        except (ConfigError, WeightsError) as error:
+            raise type(error)(f"{source}: {error}") from error
+        yield model
 
 
 def minds(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:

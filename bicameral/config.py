@@ -156,11 +156,11 @@ def convert(table: Mapping[str, Any], kind: type[T], source: str, where: str) ->
         raise ConfigError(f"{source}: [{where}] {key + ': ' if key else ''}{reason}") from error
 
 
-def secret(variable: str, source: str, where: str) -> str:
+def secret(variable: str, where: str) -> str:
     """The secret in the environment variable; ConfigError if it is not set."""
     value = os.environ.get(variable, "").strip()
     if not value:
-        raise ConfigError(f"{source}: [{where}] the environment variable {variable} is not set")
+        raise ConfigError(f"[{where}] key_env: the environment variable {variable} is not set")
     return value
 
 

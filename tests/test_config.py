@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bicameral import build
 from bicameral.config import MemberOptions, convert, nano, parse, secret
-from bicameral.errors import ConfigError
+from bicameral.errors import ConfigError, WeightsError
 from bicameral.types import Reach
 
 GOOD = """
@@ -120,7 +120,26 @@ def test_any_text_is_a_config_or_a_config_error(text):
 
 def test_a_secret_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("SOME_KEY", " k ")
-    assert secret("SOME_KEY", "t", "models.m") == "k"
+    assert secret("SOME_KEY", "models.m") == "k"
     monkeypatch.delenv("SOME_KEY")
     with pytest.raises(ConfigError, match="SOME_KEY is not set"):
-        secret("SOME_KEY", "t", "models.m")
+        secret("SOME_KEY", "models.m")
+
+
+async def test_what_fails_on_opening_names_the_file_too(monkeypatch):
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    table = {
+        "engine": "openai",
+        "url": "http://127.0.0.1:1/v1",
+        "model": "m",
+        "key_env": "SOME_KEY",
+    }
+    with pytest.raises(ConfigError) as caught:
+        async with build.member("m", table, "t.toml"):
+            pass
+    said = "t.toml: [models.m] key_env: the environment variable SOME_KEY is not set"
+    assert str(caught.value) == said
+    table = {"engine": "llama_cpp", "weights": "smollm2-135"}
+    with pytest.raises(WeightsError, match=r"t\.toml: .*did you mean 'smollm2-135m'"):
+        async with build.member("m", table, "t.toml"):
+            pass

@@ -266,7 +266,7 @@ async def connect(
     """The upstream at `base`; `headers` turns the key, if there is one, into its headers."""
     check(name, options)
     check_url(name, base)
-    key = None if key_env is None else secret(key_env, "the config", f"models.{name}")
+    key = None if key_env is None else secret(key_env, f"models.{name}")
     if key is not None and not (key.isascii() and key.isprintable()):
         raise ConfigError(f"[models.{name}] the key in {key_env} has characters no key has")
     sent = CIMultiDict(
