@@ -181,7 +181,8 @@ class Wire(Struct, frozen=True):
 class Request(Struct, frozen=True, kw_only=True):
     """A question to a model. `deadline` is a time.monotonic() reading, `budget` nano-dollars.
 
-    `extra` holds provider fields we do not model, as decoded JSON: a card says which it takes.
+    `extra` holds provider fields we do not model, as decoded JSON: a card says which it takes. One
+    inside another field is named by its path, such as messages[].content[].x.
     """
 
     messages: tuple[Message, ...]

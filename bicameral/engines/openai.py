@@ -90,6 +90,17 @@ def _bearer(key: str | None) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
+def _no_nested(name: str, request: Request) -> None:
+    """A field inside another, such as messages[].x, has no place in a body that is written anew."""
+    for field in request.extra:
+        if "." in field:
+            raise Unsupported(
+                f"{name} gets '{field}' only from a request that one member gets untouched",
+                param=field,
+                code="unsupported",
+            )
+
+
 class Writer:
     """Writes requests for one member."""
 
@@ -130,6 +141,7 @@ class Writer:
                 param="n",
                 code="unsupported",
             )
+        _no_nested(self._upstream.name, request)
         body = chat_body(
             request,
             self._options.model,

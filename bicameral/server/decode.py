@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -37,12 +37,8 @@ Headers = Mapping[bytes, bytes]
 
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_CHAT = frozenset(f.encode_name for f in msgspec.structs.fields(schema.ChatBody))
-# What clients add to an answer that they send back: it repeats or comments the content.
-_ECHOED = {"annotations", "parsed"}
-_TURN = frozenset(
-    {f for turn in schema.Turn.__args__ for f in turn.__struct_fields__} | {"role"} | _ECHOED
-)
+# What clients add to an answer that they send back: it repeats or comments what is beside it.
+_ECHOED = {"annotations", "parsed", "parsed_arguments", "index"}
 LONGEST = 86_400.0
 
 
@@ -76,7 +72,7 @@ def chat(body: bytes, headers: Headers, options: ServerOptions, request_id: str)
         parallel_tool_calls=asked.parallel_tool_calls,
         format=_format(asked),
         n=asked.n or 1,
-        extra=unmodelled(tree, _CHAT),
+        extra=unmodelled(tree, asked),
         wire=Wire(body, stream, usage),
         id=request_id,
         **limits(headers),
@@ -114,16 +110,32 @@ def typed(tree: Mapping[str, Any], kind: type[T]) -> T:
         raise RequestError(f"{param}: {reason}", param=param) from error
 
 
-def unmodelled(tree: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """What the wire carries and we do not model; a key of a message counts as `messages[].key`."""
-    more: dict[str, Any] = {}
-    if not tree.keys() <= known:
-        more = {key: tree[key] for key in tree.keys() - known if tree[key] is not None}
-    for turn in tree.get("messages", ()):
-        if not turn.keys() <= _TURN:
-            odd = {key: turn[key] for key in turn.keys() - _TURN if turn[key] is not None}
-            more |= {f"messages[].{key}": value for key, value in odd.items()}
-    return more
+def unmodelled(tree: Mapping[str, Any], asked: Struct) -> dict[str, Any]:
+    """What the wire carries at any depth and `asked` does not, by path: `messages[].content[].x`.
+
+    Null counts as absent, and what clients add to an answer that they send back as said.
+    """
+    return dict(_odd(tree, asked, ""))
+
+
+def _odd(node: Any, read: Any, at: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(read, list):
+        for item, twin in zip(node, read, strict=True):
+            yield from _odd(item, twin, f"{at}[]")
+    elif isinstance(read, Struct):
+        known = _names(type(read))
+        for key, value in node.items():
+            path = f"{at}.{key}" if at else key
+            if key not in known:
+                if value is not None and not (at and key in _ECHOED):
+                    yield path, value
+            elif type(value) is dict or type(value) is list:
+                yield from _odd(value, getattr(read, key, None), path)
+
+
+@cache
+def _names(kind: type[Struct]) -> frozenset[str]:
+    return frozenset({*kind.__struct_encode_fields__, kind.__struct_config__.tag_field or ""})
 
 
 def limits(headers: Headers) -> dict[str, Any]:

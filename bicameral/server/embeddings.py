@@ -18,7 +18,6 @@ from bicameral.server.exchange import JSON, Desk, Exchange, Receive, Scope, Send
 from bicameral.types import Answer, Embedding, Message, Modality, Request, Text
 
 PATH = "/v1/embeddings"
-_KNOWN = frozenset(f.encode_name for f in msgspec.structs.fields(schema.EmbeddingBody))
 
 
 class Embeddings:
@@ -40,7 +39,7 @@ class Embeddings:
             request = Request(
                 messages=tuple(Message("user", (Text(text),)) for text in inputs),
                 output=Modality.EMBEDDING,
-                extra=decode.unmodelled(tree, _KNOWN),
+                extra=decode.unmodelled(tree, asked),
                 id=exchange.id.decode(),
                 **decode.limits(exchange.headers),
             )

@@ -116,10 +116,11 @@ class Assistant(Struct, frozen=True, tag_field="role", tag="assistant"):
 
 
 class ToolTurn(Struct, frozen=True, tag_field="role", tag="tool"):
-    """What the call named `tool_call_id` gave back."""
+    """What the call named `tool_call_id` gave back; some clients repeat the tool's `name`."""
 
     content: str | list[TextPart]
     tool_call_id: str
+    name: str | None = None
 
 
 Turn = System | Developer | User | Assistant | ToolTurn

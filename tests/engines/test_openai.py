@@ -208,6 +208,13 @@ async def test_several_answers_are_refused_when_they_would_be_mixed(model: Model
     assert caught.value.param == "n"
 
 
+async def test_a_nested_field_is_refused_where_the_body_is_written_anew(model: Model) -> None:
+    request = Request.ask("hi", extra={"messages[].content[].x": 1, "top_k": 4})
+    with pytest.raises(Unsupported) as caught:
+        await events_of(model, request)
+    assert caught.value.param == "messages[].content[].x"
+
+
 @pytest.mark.parametrize(
     ("raw", "usage"),
     [

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bicameral.config import ServerOptions
 from bicameral.errors import RequestError
 from bicameral.server import decode
+from bicameral.server.schema import ChatBody
 from bicameral.types import Reach, Reasoning, Text, ToolCall, ToolResult
 
 OPTIONS = ServerOptions(max_messages=20)
@@ -73,6 +74,42 @@ def test_what_we_do_not_model_is_carried() -> None:
 def test_an_unknown_key_of_a_message_is_carried() -> None:
     asked = read(chat(messages=[{"role": "user", "content": "hi", "cache_control": {"a": 1}}]))
     assert asked.request.extra == {"messages[].cache_control": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "x": 1}]}]},
+         "messages[].content[].x"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "x": 1}}]},
+         "tools[].function.x"),
+        ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "x": 1}}},
+         "response_format.json_schema.x"),
+        ({"response_format": {"type": "text", "x": 1}}, "response_format.x"),
+        ({"index": 1}, "index"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_carried_from_any_depth(fields: dict[str, Any], path: str) -> None:
+    assert read(chat(**fields)).request.extra == {path: 1}
+
+
+def test_what_a_schema_or_a_tool_holds_is_not_ours_to_know() -> None:
+    schema = {"type": "object", "properties": {"x": {"y": [{"z": 1}]}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    assert read(chat(tools=tools, response_format=wanted)).request.extra == {}
+
+
+def test_what_clients_add_to_an_answer_may_come_back() -> None:
+    call = {**CALL, "index": 0, "function": {**CALL["function"], "parsed_arguments": {}}}
+    turns = [
+        *HI,
+        {"role": "assistant", "content": "x", "parsed": {"a": 1}, "annotations": [],
+         "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "name": "f", "content": "7"},
+    ]  # fmt: skip
+    assert read(chat(messages=turns)).request.extra == {}
 
 
 def test_null_counts_as_absent() -> None:
@@ -228,7 +265,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-FIELDS = sorted(decode._CHAT)
+FIELDS = sorted(ChatBody.__struct_encode_fields__)
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(), JSON))
