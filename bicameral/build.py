@@ -11,7 +11,8 @@ from bicameral.config import Config, MindOptions, convert
 from bicameral.errors import ConfigError, WeightsError
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
-from bicameral.left.mind import Mind, Policy
+from bicameral.left.mind import Mind
+from bicameral.left.policy import Policy
 from bicameral.left.route import Route
 from bicameral.left.vote import Vote
 from bicameral.model import Model

@@ -211,6 +211,7 @@ class Fold:
             by=(done.by if done else "") or self._by,
             calls=done.calls if done else getattr(error, "calls", ()),
             why=done.why if done else "",
+            decisions=done.decisions if done else (),
             seconds=time.monotonic() - self.began,
             error=error,
         )

@@ -14,6 +14,8 @@ from typing import Any, Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bicameral.decision import Decision
+
 
 class Modality(StrEnum):
     """A kind of content that a model takes in or gives out."""
@@ -302,7 +304,8 @@ Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 class Done(Struct, frozen=True, kw_only=True):
     """The end of a good answer. `calls` lists every leaf call behind it, hidden ones too.
 
-    `served` is the model the upstream says it ran. A Mind's `why` tells how it decided.
+    `served` is the model the upstream says it ran. A Mind's `why` tells how it decided, in words,
+    and `decisions` for machines: its own, then those of minds inside it.
     """
 
     usage: Usage = Usage()
@@ -311,6 +314,7 @@ class Done(Struct, frozen=True, kw_only=True):
     served: str | None = None
     calls: tuple[Call, ...] = ()
     why: str = ""
+    decisions: tuple[Decision, ...] = ()
 
 
 Event = Delta | Relay | Done
@@ -330,6 +334,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     by: str = ""
     calls: tuple[Call, ...] = ()
     why: str = ""
+    decisions: tuple[Decision, ...] = ()
     seconds: float = 0.0
     error: Exception | None = None
 

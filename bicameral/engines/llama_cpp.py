@@ -14,11 +14,13 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bicameral.config import MemberOptions
+from bicameral.engines.llama import bytes as voices
 from bicameral.engines.llama import check, tools, wire
 from bicameral.engines.llama.cores import Cores, usable
 from bicameral.engines.llama.gguf import Header, header
@@ -53,13 +55,20 @@ _WIDEST = 64  # characters a token may stand for; only runs of blanks come near
 _FEATURES = frozenset(Feature) - {Feature.MANY, Feature.TOOLS}
 _FREE = Price(input=0, output=0)
 
+# A conversation as a base model may have read many: names on lines of their own.
+_PLAIN = (
+    "{% for message in messages %}{{ message.role | capitalize }}:\n{{ message.content }}\n\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
+
 
 class Options(MemberOptions, frozen=True, kw_only=True):
     """`weights` is a path to a GGUF file, or the name of weights that were pulled.
 
     `context` tokens go to each of `slots` requests that decode together; `queue` more may wait,
     the next is refused as busy. `threads`, `gpu_layers` None: what the machine has. `mmproj` is the
-    path of a vision projector. `chat_template` is Jinja text, or the path of a file with it.
+    path of a vision projector. `chat_template` is Jinja text, the path of a file with it, or `plain`:
+    the turns as plain text, which lets a base model take part in an ensemble of tokens.
     `tools` overrides whether the model takes tools, which its chat template tells otherwise.
     """
 
@@ -131,8 +140,10 @@ def _template(name: str, options: Options, said: Header) -> str:
     if given is None and not said.template:
         raise ConfigError(
             f"[models.{name}] weights: {said.name} has no chat template, so it is a base model; "
-            "use an instruct model, or give a chat_template"
+            "use an instruct model, or give a chat_template ('plain' for an ensemble of tokens)"
         )
+    if given == "plain":
+        return _PLAIN
     if given is None or "{" in given:
         return given or said.template
     try:
@@ -220,6 +231,7 @@ class LlamaCpp:
         self._inside = 0
         self._lasted = 1.0
         self._decoding: set[asyncio.Future[None]] = set()
+        self._prefix: str | None = None
 
     @property
     def card(self) -> Card:
@@ -230,12 +242,21 @@ class LlamaCpp:
         """Decode an answer."""
         admit(self._card, request)
         body = self._body(request)
-        run = await self._start(body, request)
-        try:
-            async for event in self._events(run, request):
+        async with aclosing(self._ask(body, request)) as chunks:
+            async for event in self._events(chunks, request):
                 yield event
-        finally:
-            run.cancel()
+
+    @asynccontextmanager
+    async def voice(self, request: Request) -> AsyncIterator[voices.Voice]:
+        """The request as this model reads it, for an ensemble that joins models by the byte."""
+        admit(self._card, request)
+        body = self._body(request)
+        ask = partial(self._ask, request=request)
+        if self._prefix is None:
+            self._prefix = await voices.prefix(ask)
+        voice = voices.LlamaVoice(ask, self._clean)
+        await voice.read(body, self._prefix)
+        yield voice
 
     async def close(self) -> None:
         """Wait for what still decodes, then let go of the weights."""
@@ -261,7 +282,16 @@ class LlamaCpp:
             )
         return wire.body(request, self._clean)
 
-    async def _start(self, body: dict[str, Any], request: Request) -> _Run:
+    async def _ask(self, body: voices.Body, request: Request) -> AsyncGenerator[wire.Chunk]:
+        """What the server answers; closing it cancels."""
+        run = await self._start(body, request)
+        try:
+            async for chunk in self._chunks(run, request):
+                yield chunk
+        finally:
+            run.cancel()
+
+    async def _start(self, body: voices.Body, request: Request) -> _Run:
         """Wait for a place and begin; the place is free again when the thread is done."""
         if self._inside >= self._room:
             raise Overloaded(
@@ -284,7 +314,7 @@ class LlamaCpp:
             raise
         return self._begin(body)
 
-    def _begin(self, body: dict[str, Any]) -> _Run:
+    def _begin(self, body: voices.Body) -> _Run:
         run = _Run(self._server)
         began = time.monotonic()
         work = asyncio.get_running_loop().run_in_executor(self._workers, run.work, body)
@@ -301,12 +331,14 @@ class LlamaCpp:
         work.add_done_callback(ended)
         return run
 
-    async def _events(self, run: _Run, request: Request) -> AsyncIterator[Event]:
+    async def _events(
+        self, chunks: AsyncIterator[wire.Chunk], request: Request
+    ) -> AsyncIterator[Event]:
         name, thought = self._card.name, False
         calls = tools.Calls(request.tools)
         reason: Finish = "stop"
         used = Usage()
-        async for chunk in self._chunks(run, request):
+        async for chunk in chunks:
             for delta in wire.deltas(chunk, name):
                 thought = thought or isinstance(delta.part, Reasoning)
                 for said in calls.feed(delta):
@@ -356,11 +388,13 @@ class _Run:
         self._gone = False
         self.chunks: asyncio.Queue[wire.Chunk | BaseException | None] = asyncio.Queue()
 
-    def work(self, body: dict[str, Any]) -> None:
+    def work(self, body: voices.Body) -> None:
         """Decode to the end; blocks, so it runs in the worker thread."""
         server, self._server = self._server, None  # whoever holds it last must not be the loop
-        if not self._gone:
-            server.handle_chat_completions(body, self._take)
+        if self._gone:
+            return
+        chat = "messages" in body
+        (server.handle_chat_completions if chat else server.handle_completions)(body, self._take)
 
     def _take(self, chunk: dict[str, Any]) -> bool:
         if not self._gone:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
-from bicameral.left.mind import Step
-from bicameral.left.score import confidence
+from bicameral.decision import Asked
+from bicameral.left.policy import Case, Step, Verdict
 from bicameral.model import Model
-from bicameral.types import Answer, Feature, Request
+from bicameral.types import Feature, Request
 
 
 class Cascade:
@@ -26,54 +27,43 @@ class Cascade:
         self._threshold = threshold
         self._try_tokens = try_tokens
 
-    def next(
-        self, request: Request, members: Sequence[Model], answers: Sequence[Answer]
-    ) -> Step | None:
-        """The next member in order, unless the last answer is good enough."""
-        if answers and self._sure(answers[-1], request):
-            return None
-        asked = {answer.model for answer in answers}
-        left = [member for member in members if member.card.name not in asked]
-        if not left:
-            return None
-        why = self._why(answers, request)
-        if len(left) == 1:
-            return Step(models=(left[0],), request=request, final=True, why=why)
-        return Step(models=(left[0],), request=self._trial(request, left[0]), why=why)
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The threshold and the tokens of a trial."""
+        return {"threshold": self._threshold, "try_tokens": self._try_tokens}
 
-    def settle(self, request: Request, answers: Sequence[Answer]) -> Answer:
+    def next(self, case: Case) -> Step | None:
+        """The next member in order, unless the last answer is good enough."""
+        if (case.asked and self._sure(case.asked[-1])) or not case.left:
+            return None
+        why = self._why(case.asked[-1]) if case.asked else ""
+        member, *more = case.left
+        request = self._trial(case.request, member) if more else case.request
+        return Step(models=(member,), request=request, final=not more, why=why)
+
+    def settle(self, case: Case) -> Verdict:
         """The surest answer; the latest among equals."""
-        good = [answer for answer in answers if answer.error is None]
-        best = max(reversed(good), key=lambda answer: confidence(answer) or 0.0)
-        return replace(best, why=f"{best.model} was {confidence(best) or 0.0:.2f} sure")
+        best = max(reversed(case.good), key=lambda i: case.asked[i].confidence or 0.0)
+        asked = case.asked[best]
+        return Verdict(index=best, why=f"{asked.model} was {asked.confidence or 0.0:.2f} sure")
 
     def _trial(self, request: Request, model: Model) -> Request:
         sampling = request.sampling
         if Feature.LOGPROBS in model.card.features:
             sampling = replace(sampling, logprobs=True)
-        if self._caps(request):
+        most = sampling.max_tokens
+        if self._try_tokens is not None and (most is None or most > self._try_tokens):
             sampling = replace(sampling, max_tokens=self._try_tokens)
         return request if sampling is request.sampling else request.but(sampling=sampling)
 
-    def _caps(self, request: Request) -> bool:
-        most = request.sampling.max_tokens
-        return self._try_tokens is not None and (most is None or most > self._try_tokens)
+    def _sure(self, asked: Asked) -> bool:
+        return not asked.cut and (asked.confidence or 0.0) >= self._threshold
 
-    def _cut(self, answer: Answer, request: Request) -> bool:
-        return answer.reason == "length" and self._caps(request)
-
-    def _sure(self, answer: Answer, request: Request) -> bool:
-        return not self._cut(answer, request) and (confidence(answer) or 0.0) >= self._threshold
-
-    def _why(self, answers: Sequence[Answer], request: Request) -> str:
-        if not answers:
-            return ""
-        last = answers[-1]
+    def _why(self, last: Asked) -> str:
         if last.error is not None:
             return f"{last.model} failed"
-        if self._cut(last, request):
+        if last.cut:
             return f"{last.model} was cut at {self._try_tokens} tokens"
-        sure = confidence(last)
-        if sure is None:
+        if last.confidence is None:
             return f"{last.model} gave no logprobs"
-        return f"{last.model} was {sure:.2f} sure, below {self._threshold:g}"
+        return f"{last.model} was {last.confidence:.2f} sure, below {self._threshold:g}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bicameral.errors import BudgetError, ReachError, RequestError
-from bicameral.left.mind import Step
+from bicameral.left.policy import Case, Step, Verdict
 from bicameral.model import Model, admit
 from bicameral.types import Answer, Feature, Message, Request, Text
 
@@ -25,22 +26,27 @@ class Fuse:
     def __init__(self, judge: Model | None = None) -> None:
         self._judge = judge
 
-    def next(
-        self, request: Request, members: Sequence[Model], answers: Sequence[Answer]
-    ) -> Step | None:
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The judge's name."""
+        return {"judge": self._judge.card.name if self._judge else None}
+
+    def next(self, case: Case) -> Step | None:
         """The panel at once, then the judge over what it said."""
-        if not answers:
-            return Step(models=tuple(members), request=request)
-        said = [answer for answer in answers[: len(members)] if answer.error is None]
-        judge = self._judge if self._judge and _takes(self._judge, request) else members[-1]
-        if len(answers) > len(members) or len(said) < 2:
+        if not case.asked:
+            return Step(models=case.members, request=case.request)
+        panel = len(case.members)
+        said = [case.answers[i] for i in case.good if i < panel]
+        judge = self._judge if self._judge and _takes(self._judge, case.request) else None
+        judge = judge or case.members[-1]
+        if len(case.asked) > panel or len(said) < 2:
             return None
         why = f"{judge.card.name} wrote the answer from {len(said)}"
-        return Step(models=(judge,), request=_briefed(request, said), final=True, why=why)
+        return Step(models=(judge,), request=_briefed(case.request, said), final=True, why=why)
 
-    def settle(self, request: Request, answers: Sequence[Answer]) -> Answer:
+    def settle(self, case: Case) -> Verdict:
         """Without the judge's: the first good answer of the panel."""
-        return next(answer for answer in answers if answer.error is None)
+        return Verdict(index=case.good[0])
 
 
 def _takes(model: Model, request: Request) -> bool:

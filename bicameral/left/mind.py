@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Protocol
 
-from msgspec import Struct
+from msgspec.structs import replace
 
+from bicameral.decision import Asked
 from bicameral.errors import (
     AllFailed,
     BicameralError,
@@ -22,6 +22,11 @@ from bicameral.errors import (
     Timeout,
     Unsupported,
 )
+from bicameral.left.evidence import Evidence
+from bicameral.left.policy import Case, Estimator, Policy, Reader, Step
+from bicameral.left.record import Record
+from bicameral.left.score import Priors
+from bicameral.left.sticky import Sticky
 from bicameral.model import Model, admit, collect
 from bicameral.types import (
     Answer,
@@ -30,7 +35,6 @@ from bicameral.types import (
     Delta,
     Done,
     Event,
-    Feature,
     Reach,
     Reasoning,
     Request,
@@ -39,48 +43,34 @@ from bicameral.types import (
     total_cost,
 )
 
-
-class Step(Struct, frozen=True, kw_only=True):
-    """Whom to ask now. `final`: the one model's stream is the answer, passed straight through."""
-
-    models: tuple[Model, ...]
-    request: Request
-    final: bool = False
-    why: str = ""
-
-
-class Policy(Protocol):
-    """Decides whom to ask and whose answer counts; it keeps nothing between requests.
-
-    `members` are those that can take the request, in the config's order; `answers` what came back
-    so far, failures included, in the order asked. `refuses`: features it cannot carry through.
-    """
-
-    name: str
-    refuses: frozenset[Feature]
-
-    def next(
-        self, request: Request, members: Sequence[Model], answers: Sequence[Answer]
-    ) -> Step | None:
-        """The next step; None: enough."""
-        ...
-
-    def settle(self, request: Request, answers: Sequence[Answer]) -> Answer:
-        """Which of the answers counts; at least one is without an error."""
-        ...
+Unfit = Mapping[str, BicameralError]
 
 
 class Mind:
-    """Members and a policy; `reach` is the furthest its members may be, whatever was asked."""
+    """Members and a policy; `reach` is the furthest its members may be, whatever was asked.
+
+    `estimator` says what to expect of each member, by default nothing but its price; `reader`
+    reads answers as evidence; `sticky` remembers who holds which conversation, by default none.
+    """
 
     def __init__(
-        self, name: str, policy: Policy, members: Sequence[Model], *, reach: Reach = Reach.PUBLIC
+        self,
+        name: str,
+        policy: Policy,
+        members: Sequence[Model],
+        *,
+        reach: Reach = Reach.PUBLIC,
+        estimator: Estimator | None = None,
+        reader: Reader | None = None,
+        sticky: Sticky | None = None,
     ) -> None:
         self._policy = policy
         self._members = tuple(members)
         self._reach = reach
+        self._estimator = estimator or Priors()
+        self._reader = reader or Evidence()
+        self._sticky = sticky
         self._card = _card(name, policy, self._members)
-        self._title = f"{policy.name} of {name}"
 
     @property
     def card(self) -> Card:
@@ -88,37 +78,64 @@ class Mind:
         return self._card
 
     async def run(self, request: Request) -> AsyncGenerator[Event]:
-        """Ask members as the policy says; Done carries the sum of all calls."""
+        """Ask members as the policy says; Done carries all calls, their sum, and the decision."""
         request = request.within(reach=self._reach)
         admit(self._card, request)
-        members, unfit = self._fit(request)
-        answers: list[Answer] = []
-        whys = [self._title, *(f"{name} left out: {error}" for name, error in unfit.items())]
-        while step := self._policy.next(_left(request, answers), members, answers):
+        case, record = self._open(request)
+        while step := self._policy.next(self._paid(request, case)):
             _in_time(self._card.name, step.request)
-            if step.why:
-                whys.append(step.why)
+            record.turn(step)
             if not step.final:
-                answers += await _ask_all(step)
+                case = self._heard(case, step, await _ask_all(step))
                 continue
             spoke = False
             try:
                 async with aclosing(step.models[0].run(step.request)) as events:
                     async for event in events:
                         spoke = True
-                        yield (
-                            self._close(event, answers, whys) if isinstance(event, Done) else event
-                        )
+                        if isinstance(event, Done):
+                            event = self._close(event, case, record.streamed(case, step, event))
+                        yield event
                 return
             except BicameralError as error:
                 if spoke:
-                    error.calls = (*_calls(answers), *error.calls)
+                    error.calls = (*_calls(case.answers), *error.calls)
                     raise
-                answers.append(_failed(step.models[0], error))
-        for event in self._settled(request, answers, unfit):
-            yield self._close(event, answers, whys) if isinstance(event, Done) else event
+                case = self._heard(case, step, [_failed(step.models[0], error)])
+        for event in self._settled(case, record):
+            yield event
 
-    def _fit(self, request: Request) -> tuple[tuple[Model, ...], Mapping[str, BicameralError]]:
+    def _open(self, request: Request) -> tuple[Case, Record]:
+        """The case as it stands before anyone was asked, and the record that will tell of it."""
+        members, unfit = self._fit(request)
+        warm = self._sticky.warm(request) if self._sticky else ""
+        if warm and Sticky.bound(request):
+            members, unfit = _only(warm, members, unfit)
+        estimates = self._estimator.estimate(request, [member.card for member in members])
+        case = Case(request=request, members=members, estimates=estimates, warm=warm)
+        return case, Record(self._card.name, self._policy, self._estimator.digest, case, unfit)
+
+    def _paid(self, request: Request, case: Case) -> Case:
+        """The case with what the answers so far have left of the request's budget."""
+        if request.budget is None or not case.answers:
+            return case
+        spent = total_cost(_calls(case.answers))
+        if spent is None:
+            raise BudgetError(
+                "a member's cost is unknown, so nothing more can be spent within a budget"
+            )
+        return replace(case, request=request.within(budget=max(0, request.budget - spent)))
+
+    def _heard(self, case: Case, step: Step, answers: Sequence[Answer]) -> Case:
+        asked = [self._asked(case.request, step.request, answer) for answer in answers]
+        return replace(case, answers=(*case.answers, *answers), asked=(*case.asked, *asked))
+
+    def _asked(self, request: Request, sent: Request, answer: Answer) -> Asked:
+        seen = self._reader.read(request, answer)
+        limited = sent.sampling.max_tokens != request.sampling.max_tokens
+        return replace(seen, cut=True) if limited and answer.reason == "length" else seen
+
+    def _fit(self, request: Request) -> tuple[tuple[Model, ...], Unfit]:
         """The members that can take the request, and why the others cannot."""
         unfit: dict[str, BicameralError] = {}
         for member in self._members:
@@ -132,27 +149,43 @@ class Mind:
             raise _none_fit(self._card.name, list(unfit.values()))
         return tuple(m for m in self._members if m.card.name not in unfit), unfit
 
-    def _settled(
-        self, request: Request, answers: Sequence[Answer], unfit: Mapping[str, BicameralError]
-    ) -> Iterator[Event]:
-        if all(answer.error is not None for answer in answers):
-            raise _all_failed(self._card.name, answers, unfit)
-        yield from _as_events(self._policy.settle(request, answers), request)
+    def _settled(self, case: Case, record: Record) -> Iterator[Event]:
+        if all(answer.error is not None for answer in case.answers):
+            raise _all_failed(self._card.name, case.answers, record.unfit)
+        verdict = self._policy.settle(case)
+        answer = case.answers[verdict.index]
+        for event in _as_events(answer, case.request):
+            if isinstance(event, Done):
+                event = self._close(event, case, record.settled(case, verdict))
+            yield event
 
-    def _close(self, done: Done, answers: Sequence[Answer], whys: list[str]) -> Done:
+    def _close(self, done: Done, case: Case, record: Record) -> Done:
         """The inner Done with every call made for it; an unknown part makes the sum unknown."""
-        calls = (*_calls(answers), *done.calls)
+        calls = (*_calls(case.answers), *done.calls)
         usage = calls[0].usage if calls else done.usage
         for call in calls[1:]:
             usage += call.usage
+        if self._sticky:
+            self._sticky.note(case.request, record.by)
+        inner = [d for answer in case.answers for d in answer.decisions]
         return Done(
             usage=usage,
             reason=done.reason,
             by=done.by,
             served=done.served,
             calls=calls,
-            why="; ".join([*whys, done.why] if done.why else whys),
+            why="; ".join([record.why, done.why] if done.why else [record.why]),
+            decisions=(record.decision(total_cost(calls)), *inner, *done.decisions),
         )
+
+
+def _only(warm: str, members: tuple[Model, ...], unfit: Unfit) -> tuple[tuple[Model, ...], Unfit]:
+    """Between a tool call and its result nobody else takes over, unless the caller cannot go on."""
+    if all(member.card.name != warm for member in members):
+        return members, unfit
+    bound = BicameralError(f"{warm} made the tool call, so it gets the result")
+    others = {m.card.name: bound for m in members if m.card.name != warm}
+    return tuple(m for m in members if m.card.name == warm), {**unfit, **others}
 
 
 async def _ask_all(step: Step) -> list[Answer]:
@@ -161,18 +194,6 @@ async def _ask_all(step: Step) -> list[Answer]:
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(collect(model, request)) for model in step.models]
     return [task.result() for task in asked]
-
-
-def _left(request: Request, answers: Sequence[Answer]) -> Request:
-    """The request with what the answers so far have left of its budget."""
-    if request.budget is None or not answers:
-        return request
-    spent = total_cost(_calls(answers))
-    if spent is None:
-        raise BudgetError(
-            "a member's cost is unknown, so nothing more can be spent within a budget"
-        )
-    return request.within(budget=max(0, request.budget - spent))
 
 
 def _in_time(name: str, request: Request) -> None:

@@ -1,38 +1,30 @@
-"""Route: one member answers, the best-scored that is alive."""
+"""Route: one member answers, the most useful that is alive."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
-from bicameral.left.mind import Step
-from bicameral.left.score import Score
-from bicameral.model import Model
-from bicameral.types import Answer, Feature, Request
+from bicameral.left.policy import Case, Step, Verdict
+from bicameral.types import Feature
 
 
 class Route:
-    """Members by falling score, in the config's order without one; the next if one fails."""
+    """Members by falling quality, in the config's order among equals; the next if one fails."""
 
     name = "route"
     refuses: frozenset[Feature] = frozenset()
+    settings: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, score: Score | None = None) -> None:
-        self._score = score
-
-    def next(
-        self, request: Request, members: Sequence[Model], answers: Sequence[Answer]
-    ) -> Step | None:
+    def next(self, case: Case) -> Step | None:
         """The best member not yet asked, final."""
-        asked = {answer.model for answer in answers}
-        left = [member for member in members if member.card.name not in asked]
-        if not left:
+        if not case.left:
             return None
-        best = left[0]
-        if (score := self._score) is not None:
-            best = max(left, key=lambda member: score(request, member.card))
-        why = f"{answers[-1].model} failed, asked {best.card.name}" if answers else ""
-        return Step(models=(best,), request=request, final=True, why=why)
+        best = max(case.left, key=lambda member: case.estimates[member.card.name].quality)
+        why = f"{case.asked[-1].model} failed, asked {best.card.name}" if case.asked else ""
+        return Step(models=(best,), request=case.request, final=True, why=why)
 
-    def settle(self, request: Request, answers: Sequence[Answer]) -> Answer:
+    def settle(self, case: Case) -> Verdict:
         """Every answer it collects is a failure, so the last one."""
-        return answers[-1]
+        return Verdict(index=len(case.answers) - 1)

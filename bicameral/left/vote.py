@@ -1,17 +1,14 @@
-"""Vote: all members answer, the most common answer counts (self-consistency, arXiv 2203.11171)."""
+"""Vote: members answer, the answer with the most weight counts (arXiv 2203.11171)."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
-from bicameral.left.mind import Step
-from bicameral.model import Model
-from bicameral.types import Answer, Feature, Request
-
-_BOUNDARY = re.compile(r"[\s\W_]+")
+from bicameral.left.policy import Case, Step, Verdict
+from bicameral.types import Feature
 
 
 class Vote:
@@ -19,23 +16,14 @@ class Vote:
 
     name = "vote"
     refuses = frozenset({Feature.MANY, Feature.TOOLS})
+    settings: Mapping[str, Any] = MappingProxyType({})
 
-    def next(
-        self, request: Request, members: Sequence[Model], answers: Sequence[Answer]
-    ) -> Step | None:
+    def next(self, case: Case) -> Step | None:
         """All members at once."""
-        return None if answers else Step(models=tuple(members), request=request)
+        return None if case.asked else Step(models=case.members, request=case.request)
 
-    def settle(self, request: Request, answers: Sequence[Answer]) -> Answer:
+    def settle(self, case: Case) -> Verdict:
         """The first answer of the largest group of equals."""
-        good = [answer for answer in answers if answer.error is None]
-        counts = Counter(normalised(answer.text) for answer in good)
-        return max(good, key=lambda answer: counts[normalised(answer.text)])
-
-
-def normalised(text: str) -> str:
-    """Texts that say the same give the same: JSON by value, else words without case and marks."""
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except ValueError:
-        return _BOUNDARY.sub(" ", text).strip().casefold()
+        counts = Counter(case.asked[i].key for i in case.good)
+        best = max(case.good, key=lambda i: counts[case.asked[i].key])
+        return Verdict(index=best)

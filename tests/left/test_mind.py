@@ -18,11 +18,13 @@ from bicameral.errors import (
     Unsupported,
 )
 from bicameral.ledger.meter import Meter
+from bicameral.left.answers import normalised
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
 from bicameral.left.mind import Mind
 from bicameral.left.route import Route
-from bicameral.left.vote import Vote, normalised
+from bicameral.left.score import Priors
+from bicameral.left.vote import Vote
 from bicameral.model import collect
 from bicameral.types import (
     Delta,
@@ -65,10 +67,9 @@ async def test_route_asks_the_first_and_streams_it(member):
     assert b.leaf.runs == 0
 
 
-async def test_route_follows_the_score(member):
+async def test_route_follows_the_estimates(member):
     a, b = await member("a"), await member("b")
-    score = {"a": 0.1, "b": 0.9}
-    mind = Mind("m", Route(lambda request, card: score[card.name]), [a, b])
+    mind = Mind("m", Route(), [a, b], estimator=Priors({"a": 0.1, "b": 0.9}))
     assert (await collect(mind, HELLO)).by == "b"
 
 
