@@ -2,8 +2,8 @@
 
 A table has one row per prompt and member. Columns: `prompt_id`, `prompt`, `model`, `score`
 (0 to 1) are needed; `cost` (dollars), `seconds`, `tokens_in`, `tokens_out`, `category`, `answer`
-(what the member said, extracted), `gold` (the right answer), `confidence` (0 to 1) and `split`
-are optional. Parquet, CSV and JSON lines are read.
+(what the member said, extracted), `gold` (the right answer), `confidence` (0 to 1),
+`checked` (what a checker said, 0 or 1) and `split` are optional. Parquet, CSV and JSON lines are read.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Outcomes:
     tokens_in: Floats  # P x M
     tokens_out: Floats  # P x M
     confidence: Floats  # P x M, 0 to 1
+    checked: Floats  # P x M, what a checker said of the answer: 1 passed, 0 failed
     answer: Texts  # P x M, str or None
     gold: tuple[str | None, ...]
     categories: tuple[str | None, ...]
@@ -65,7 +66,7 @@ class Outcomes:
         return np.array([fold(prompt, count, seed) for prompt in self.prompts], dtype=np.intp)
 
 
-_GRIDS = ("score", "cost", "seconds", "tokens_in", "tokens_out", "confidence", "answer")
+_GRIDS = ("score", "cost", "seconds", "tokens_in", "tokens_out", "confidence", "checked", "answer")
 _LISTS = ("ids", "prompts", "gold", "categories", "splits")
 
 
