@@ -2,8 +2,9 @@
 
 A table has one row per prompt and member. Columns: `prompt_id`, `prompt`, `model`, `score`
 (0 to 1) are needed; `cost` (dollars), `seconds`, `tokens_in`, `tokens_out`, `category`, `answer`
-(what the member said, extracted), `gold` (the right answer), `confidence` (0 to 1), `checked`
-(what a checker said, 0 or 1) and `split` are optional. Parquet, CSV and JSON lines are read.
+(what the member said, extracted), `gold` (the right answer, written as answers are), `confidence`
+(0 to 1), `checked` (what a checker said, 0 or 1) and `split` are optional. `bicameral.left.table`
+reads parquet, CSV and JSON lines.
 """
 
 from __future__ import annotations
