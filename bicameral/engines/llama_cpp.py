@@ -14,16 +14,16 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bicameral.config import MemberOptions
-from bicameral.engines.llama import bytes as voices
 from bicameral.engines.llama import check, tools, wire
 from bicameral.engines.llama.cores import Cores, usable
 from bicameral.engines.llama.gguf import Header, header
+from bicameral.engines.llama.voice import PLAIN, Body, Voice, prefix, read
 from bicameral.engines.weights import locate
 from bicameral.errors import ConfigError, ModelError, Overloaded, Timeout, TooLong, WeightsError
 from bicameral.model import admit
@@ -55,20 +55,14 @@ _WIDEST = 64  # characters a token may stand for; only runs of blanks come near
 _FEATURES = frozenset(Feature) - {Feature.MANY, Feature.TOOLS}
 _FREE = Price(input=0, output=0)
 
-# A conversation as a base model may have read many: names on lines of their own.
-_PLAIN = (
-    "{% for message in messages %}{{ message.role | capitalize }}:\n{{ message.content }}\n\n"
-    "{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
-)
-
 
 class Options(MemberOptions, frozen=True, kw_only=True):
     """`weights` is a path to a GGUF file, or the name of weights that were pulled.
 
     `context` tokens go to each of `slots` requests that decode together; `queue` more may wait,
     the next is refused as busy. `threads`, `gpu_layers` None: what the machine has. `mmproj` is the
-    path of a vision projector. `chat_template` is Jinja text, the path of a file with it, or `plain`:
-    the turns as plain text, which lets a base model take part in an ensemble of tokens.
+    path of a vision projector. `chat_template` is Jinja text, the path of a file with it, or plain:
+    turns as plain text, so that a base model can take part in an ensemble of tokens.
     `tools` overrides whether the model takes tools, which its chat template tells otherwise.
     """
 
@@ -143,7 +137,7 @@ def _template(name: str, options: Options, said: Header) -> str:
             "use an instruct model, or give a chat_template ('plain' for an ensemble of tokens)"
         )
     if given == "plain":
-        return _PLAIN
+        return PLAIN
     if given is None or "{" in given:
         return given or said.template
     try:
@@ -242,21 +236,22 @@ class LlamaCpp:
         """Decode an answer."""
         admit(self._card, request)
         body = self._body(request)
-        async with aclosing(self._ask(body, request)) as chunks:
-            async for event in self._events(chunks, request):
+        run = await self._start(body, request)
+        try:
+            async for event in self._events(run, request):
                 yield event
+        finally:
+            run.cancel()
 
     @asynccontextmanager
-    async def voice(self, request: Request) -> AsyncIterator[voices.Voice]:
+    async def voice(self, request: Request) -> AsyncIterator[Voice]:
         """The request as this model reads it, for an ensemble that joins models by the byte."""
         admit(self._card, request)
         body = self._body(request)
         ask = partial(self._ask, request=request)
         if self._prefix is None:
-            self._prefix = await voices.prefix(ask)
-        voice = voices.LlamaVoice(ask, self._clean)
-        await voice.read(body, self._prefix)
-        yield voice
+            self._prefix = await prefix(ask)
+        yield await read(self._card.name, body, ask, self._clean, self._prefix)
 
     async def close(self) -> None:
         """Wait for what still decodes, then let go of the weights."""
@@ -282,7 +277,7 @@ class LlamaCpp:
             )
         return wire.body(request, self._clean)
 
-    async def _ask(self, body: voices.Body, request: Request) -> AsyncGenerator[wire.Chunk]:
+    async def _ask(self, body: Body, request: Request) -> AsyncGenerator[wire.Chunk]:
         """What the server answers; closing it cancels."""
         run = await self._start(body, request)
         try:
@@ -291,7 +286,7 @@ class LlamaCpp:
         finally:
             run.cancel()
 
-    async def _start(self, body: voices.Body, request: Request) -> _Run:
+    async def _start(self, body: Body, request: Request) -> _Run:
         """Wait for a place and begin; the place is free again when the thread is done."""
         if self._inside >= self._room:
             raise Overloaded(
@@ -314,7 +309,7 @@ class LlamaCpp:
             raise
         return self._begin(body)
 
-    def _begin(self, body: voices.Body) -> _Run:
+    def _begin(self, body: Body) -> _Run:
         run = _Run(self._server)
         began = time.monotonic()
         work = asyncio.get_running_loop().run_in_executor(self._workers, run.work, body)
@@ -331,14 +326,12 @@ class LlamaCpp:
         work.add_done_callback(ended)
         return run
 
-    async def _events(
-        self, chunks: AsyncIterator[wire.Chunk], request: Request
-    ) -> AsyncIterator[Event]:
+    async def _events(self, run: _Run, request: Request) -> AsyncIterator[Event]:
         name, thought = self._card.name, False
         calls = tools.Calls(request.tools)
         reason: Finish = "stop"
         used = Usage()
-        async for chunk in chunks:
+        async for chunk in self._chunks(run, request):
             for delta in wire.deltas(chunk, name):
                 thought = thought or isinstance(delta.part, Reasoning)
                 for said in calls.feed(delta):
@@ -388,13 +381,12 @@ class _Run:
         self._gone = False
         self.chunks: asyncio.Queue[wire.Chunk | BaseException | None] = asyncio.Queue()
 
-    def work(self, body: voices.Body) -> None:
+    def work(self, body: Body) -> None:
         """Decode to the end; blocks, so it runs in the worker thread."""
         server, self._server = self._server, None  # whoever holds it last must not be the loop
-        if self._gone:
-            return
-        chat = "messages" in body
-        (server.handle_chat_completions if chat else server.handle_completions)(body, self._take)
+        if not self._gone:
+            handle = "handle_chat_completions" if "messages" in body else "handle_completions"
+            getattr(server, handle)(body, self._take)
 
     def _take(self, chunk: dict[str, Any]) -> bool:
         if not self._gone:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
+from bicameral.engines.llama.voice import Open, Voice, opener
 from bicameral.errors import (
     BicameralError,
     BudgetError,
@@ -66,10 +68,8 @@ class Meter:
             ended = failure
             raise
         finally:
-            call = self._call(done, time.monotonic() - began, first, ended)
-            self._book(call)
-            if isinstance(ended, BicameralError):
-                ended.calls = (call,)
+            usage = done.usage if ended is None else _lost(ended)
+            call = self._booked(usage, time.monotonic() - began, first, done.served, ended)
         yield Done(
             usage=done.usage,
             reason=done.reason,
@@ -78,19 +78,57 @@ class Meter:
             calls=(call,),
         )
 
-    def _call(
-        self, done: Done, seconds: float, first: float | None, ended: BicameralError | str | None
+    @property
+    def voice(self) -> Open | None:
+        """The leaf's voice, whose look-aheads are booked as one call; None if it has none."""
+        opens = opener(self._model)
+        return opens and partial(self._voice, opens)
+
+    @asynccontextmanager
+    async def _voice(self, opens: Open, request: Request) -> AsyncIterator[Voice]:
+        voice: Voice | None = None
+        began = time.monotonic()
+        first: float | None = None
+        ended: BicameralError | str | None = "abandoned"
+        try:
+            async with opens(request) as voice:
+                first = time.monotonic() - began
+                yield voice
+            ended = None
+        except BicameralError as failure:
+            ended = failure
+            raise
+        finally:
+            seconds = voice.seconds if voice else time.monotonic() - began
+            usage = voice.usage if voice else _lost(ended or "")
+            call = self._booked(usage, seconds, first, self.card.serves or None, ended)
+            if voice:
+                voice.calls = (call,)
+
+    def _booked(
+        self,
+        usage: Usage,
+        seconds: float,
+        first: float | None,
+        served: str | None,
+        ended: BicameralError | str | None,
     ) -> Call:
         card = self.card
-        usage = done.usage
-        if ended is not None:
-            usage = NO_USAGE if isinstance(ended, FREE) else Usage()
-        return Call(
+        call = Call(
             model=card.name,
             usage=usage,
             seconds=seconds,
             first_token=first,
             cost=card.price.cost(usage) if card.price else None,
-            served=done.served,
+            served=served,
             error=None if ended is None else str(ended),
         )
+        self._book(call)
+        if isinstance(ended, BicameralError):
+            ended.calls = (call,)
+        return call
+
+
+def _lost(ended: BicameralError | str) -> Usage:
+    """What a call consumed that gave no closing event: nothing, or nobody knows."""
+    return NO_USAGE if isinstance(ended, FREE) else Usage()
