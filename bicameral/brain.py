@@ -15,7 +15,9 @@ from msgspec.structs import replace
 
 from bicameral import build
 from bicameral.config import Config, load, nearest
-from bicameral.errors import ConfigError, NotFound, RequestError
+from bicameral.errors import ConfigError, JournalError, NotFound, RequestError
+from bicameral.journal.watch import Watch
+from bicameral.journal.writer import Journal
 from bicameral.ledger.meter import Book, Meter
 from bicameral.model import Fold, Model
 from bicameral.types import Answer, Call, Event, Image, Message, Request, Sampling, Text
@@ -53,6 +55,7 @@ class Brain:
     def __init__(self, tree: _Tree, book: Book) -> None:
         self._tree = tree
         self._book = book
+        self._journal = _journal(tree.config)
         self._reloading = asyncio.Lock()
 
     @classmethod
@@ -72,6 +75,7 @@ class Brain:
             yield brain
         finally:
             await brain._retire(brain._tree, now=True)
+            await _closed(brain._journal)
 
     @property
     def config(self) -> Config:
@@ -88,18 +92,34 @@ class Brain:
         """Asked when nobody is named: `default`, else the first mind, else the first model."""
         return build.DEFAULT if build.DEFAULT in self.models else next(iter(self.models))
 
+    @property
+    def journal(self) -> Journal | None:
+        """Where decisions of minds are kept; None if the config switches it off."""
+        return self._journal
+
     def model(self, name: str | None = None) -> Model:
         """The mind or member called `name`; NotFound with the nearest name."""
         return _find(self._tree, self.default if name is None else name)
 
-    async def run(self, request: Request, name: str | None = None) -> AsyncGenerator[Event]:
-        """The events of one answer; a reload lets it finish on the models it began with."""
+    async def run(
+        self, request: Request, name: str | None = None, *, caller: str = ""
+    ) -> AsyncGenerator[Event]:
+        """The events of one answer; a reload lets it finish on the models it began with.
+
+        A request without an id gets one. What a mind decided is kept in the journal as
+        `caller`'s: only who gives the same may rate the answer.
+        """
         tree = self._tree
         model = _find(tree, self.default if name is None else name)
+        if not request.id:
+            request = replace(request, id=f"req_{os.urandom(12).hex()}")
+        watch = Watch(self._journal, request, caller) if model.card.members else None
         tree.streams += 1
         try:
             async with aclosing(model.run(request)) as events:
                 async for event in events:
+                    if watch is not None:
+                        watch(event)
                     yield event
         finally:
             tree.streams -= 1
@@ -131,6 +151,17 @@ class Brain:
                 fold.add(event)
         return fold.answer()
 
+    async def rate(self, answer_id: str, score: float, *, caller: str = "") -> bool:
+        """Score an answer of a mind, 0 to 1, by the `id` of its decision; the last score counts.
+
+        False if `caller` was given no such answer. JournalError if there is no journal to write.
+        """
+        if not 0 <= score <= 1:
+            raise RequestError("score: must lie between 0 and 1", param="score")
+        if self._journal is None:
+            raise JournalError("no answer can be rated: [journal] enabled is false")
+        return await asyncio.wrap_future(self._journal.rate(answer_id, score, caller))
+
     async def reload(self, config: Config) -> None:
         """Take `config` from now on; members whose table is the same stay open.
 
@@ -141,6 +172,9 @@ class Brain:
             self._tree = await _grow(config, old.members, self._book)
             old.retired = True
             await self._retire(old)
+            if config.journal != old.config.journal:
+                before, self._journal = self._journal, _journal(config)
+                await _closed(before)
 
     async def _retire(self, tree: _Tree, *, now: bool = False) -> None:
         """Close what only this tree used, once nothing runs on it any more."""
@@ -151,6 +185,16 @@ class Brain:
             if member.trees == 0:
                 log.info("closing %s", name)
                 await member.stack.aclose()
+
+
+def _journal(config: Config) -> Journal | None:
+    return Journal(config.journal) if config.journal.enabled else None
+
+
+async def _closed(journal: Journal | None) -> None:
+    """Written to the end; in a thread, as a disk may keep us waiting."""
+    if journal is not None and journal.started:
+        await asyncio.to_thread(journal.close)
 
 
 def ask(question: str, *, config: str | Path | Config | None = None, **fields: Any) -> Answer:

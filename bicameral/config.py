@@ -12,10 +12,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from bicameral.errors import ConfigError
 from bicameral.types import Price, Reach
@@ -94,12 +94,27 @@ class ServerOptions(Closed, frozen=True, kw_only=True):
     drain_timeout: float = 30.0
 
 
+class JournalOptions(Closed, frozen=True, kw_only=True):
+    """The [journal] table: what is kept of the decisions of minds, for `explain` and `learn`.
+
+    `path` is by default bicameral/journal.sqlite3 in $XDG_STATE_HOME (~/.local/state). It keeps
+    the last `keep` answers: ids, names, costs and times, the question and the answer themselves
+    only with `prompts`.
+    """
+
+    enabled: bool = True
+    path: str | None = None
+    prompts: bool = False
+    keep: Annotated[int, Meta(ge=1, le=10**9)] = 100_000
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """The whole file; `models` are still raw tables, read by their engines."""
 
     models: Mapping[str, Mapping[str, Any]] = {}
     minds: Mapping[str, MindOptions] = {}
     server: ServerOptions = ServerOptions()
+    journal: JournalOptions = JournalOptions()
     source: str = "(embedded default)"
 
 
@@ -133,14 +148,15 @@ def parse(text: str, source: str) -> Config:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: is not valid TOML: {error}") from error
-    _known(tables, ("models", "minds", "server"), source, "the file")
+    _known(tables, ("models", "minds", "server", "journal"), source, "the file")
     models = _tables(tables.get("models", {}), source, "models")
     minds = {
         name: convert(table, MindOptions, source, f"minds.{name}")
         for name, table in _tables(tables.get("minds", {}), source, "minds").items()
     }
     server = convert(tables.get("server", {}), ServerOptions, source, "server")
-    config = Config(models=models, minds=minds, server=server, source=source)
+    journal = convert(tables.get("journal", {}), JournalOptions, source, "journal")
+    config = Config(models=models, minds=minds, server=server, journal=journal, source=source)
     _check_names(config)
     return config
 

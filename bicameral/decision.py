@@ -18,9 +18,11 @@ class Considered(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `weight` is what its vote counts for here, in log-odds. `known` is how much of `quality` rests
     on recorded outcomes of prompts like this one, 0 to 1; the rest is the member's base rate.
+    `arm`: it is no member but a combination of some.
     """
 
     model: str
+    arm: bool = False
     quality: float | None = None
     cost: int | None = None
     seconds: float | None = None
@@ -41,6 +43,7 @@ class Asked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One member's answer, as evidence. `key` is equal for answers that say the same.
 
     `key` None: no answer could be read from it. `confidence` is how sure it sounded, 0 to 1;
+    `error` names the kind of failure, never in a server's own words, which may quote the prompt;
     `checked` what a checker said; `cut`: the policy's own token limit ended it. `share` is its
     part in what the mind said, between 0 and 1; the shares of a decision sum to 1.
     """

@@ -8,6 +8,7 @@ BicameralError
 │   └── NotFound       no such model or mind
 ├── BudgetError        the answer would cost more than the request allows
 ├── ReachError         the data may not travel to any model that could answer
+├── JournalError       the journal of decisions cannot be read or written
 └── ModelError         a model could not answer; `retryable`: another try may work
     ├── Unreachable    no connection
     ├── Timeout        too slow; `phase` says at what
@@ -65,6 +66,10 @@ class BudgetError(BicameralError):
 
 class ReachError(BicameralError):
     """The data may not travel to any model that could answer."""
+
+
+class JournalError(BicameralError):
+    """The journal of decisions cannot be read or written."""
 
 
 class ModelError(BicameralError):

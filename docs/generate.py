@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bicameral import engines
-from bicameral.config import MemberOptions, MindOptions, ServerOptions
+from bicameral.config import JournalOptions, MemberOptions, MindOptions, ServerOptions
 
 HEAD = """# The config file
 
@@ -31,6 +31,7 @@ def page() -> str:
     ]
     parts.append(_section("[minds.NAME]", MindOptions, ()))
     parts.append(_section("[server]", ServerOptions, ()))
+    parts.append(_section("[journal]", JournalOptions, ()))
     return "\n".join(parts)
 
 
@@ -47,6 +48,8 @@ def _section(title: str, kind: type, without: typing.Sequence[str]) -> str:
 def _type(kind: object) -> str:
     """As TOML sees it."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _type(args[0])
     if origin is typing.Literal:
         return " or ".join(f'"{arg}"' for arg in args)
     if origin in (typing.Union, types.UnionType):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from bicameral.decision import Asked, Considered, Decision, Turn
-from bicameral.errors import BicameralError
-from bicameral.left.policy import Case, Policy, Step, Verdict
-from bicameral.types import Done, total_cost
+from bicameral.errors import BicameralError, Overloaded, Rejected, Timeout
+from bicameral.left.policy import Case, Estimate, Policy, Step, Verdict
+from bicameral.types import Answer, Done, total_cost
+
+_LONGEST = 300
 
 
 class Record:
@@ -49,7 +51,7 @@ class Record:
         seconds = time.monotonic() - self._turned
         last = Asked(model=name, tokens=tokens, cost=total_cost(done.calls), seconds=seconds)
         shares = (*step.shares, *[0.0] * (len(case.asked) - len(step.shares)))
-        self._asked = _shared((*case.asked, last), (*shares, 1.0 - sum(shares)))
+        self._asked = _shared((*_quiet(case), last), (*shares, 1.0 - sum(shares)))
         self.by = name
         estimate = case.estimates.get(name)
         self._quality = estimate.quality if estimate and not case.asked else None
@@ -58,7 +60,7 @@ class Record:
     def settled(self, case: Case, verdict: Verdict) -> Record:
         """The policy chose one of the answers."""
         alone = tuple(float(i == verdict.index) for i in range(len(case.asked)))
-        self._asked = _shared(case.asked, verdict.shares or alone)
+        self._asked = _shared(_quiet(case), verdict.shares or alone)
         self.by = case.asked[verdict.index].model
         self._verdict = verdict.why
         self._quality = verdict.quality
@@ -67,7 +69,7 @@ class Record:
     @property
     def why(self) -> str:
         """How it went, for a person: left out, each step's reason, the verdict."""
-        left_out = [f"{name} left out: {error}" for name, error in self.unfit.items()]
+        left_out = [f"{name} left out: {_brief(error)}" for name, error in self.unfit.items()]
         steps = [turn.why for turn in self._turns if turn.why]
         title = f"{self._policy.name} of {self._mind}"
         return "; ".join([title, *left_out, *steps, *([self._verdict] if self._verdict else [])])
@@ -78,7 +80,7 @@ class Record:
             id=self._case.request.id,
             mind=self._mind,
             policy=self._policy.name,
-            settings=self._policy.settings,
+            settings=dict(self._policy.settings),
             learned=self._learned,
             facts=facts(self._case),
             warm=self._case.warm,
@@ -92,28 +94,59 @@ class Record:
             seconds=time.monotonic() - self._began,
         )
 
-    def _considered(self) -> Sequence[Considered]:
-        members = {member.card.name for member in self._case.members}
-        fit = [
-            Considered(
-                model=name,
-                quality=estimate.quality,
-                cost=estimate.cost,
-                seconds=estimate.seconds,
-                weight=estimate.weight,
-                known=estimate.known,
-            )
-            for name, estimate in self._case.estimates.items()
-        ]
-        plain = members - set(self._case.estimates)
-        fit += [Considered(model=name) for name in sorted(plain)]
-        return [*fit, *(Considered(model=n, refused=str(e)) for n, e in self.unfit.items())]
+    def _considered(self) -> Iterator[Considered]:
+        """The members in the config's order, then combinations, then who was left out."""
+        estimates = self._case.estimates
+        members = [member.card.name for member in self._case.members]
+        for name in members:
+            yield _expected(name, estimates.get(name))
+        for name, estimate in estimates.items():
+            if name not in members:
+                yield replace(_expected(name, estimate), arm=True)
+        for name, error in self.unfit.items():
+            yield Considered(model=name, refused=_brief(error))
+
+
+def _expected(name: str, estimate: Estimate | None) -> Considered:
+    if estimate is None:
+        return Considered(model=name)
+    return Considered(
+        model=name,
+        quality=estimate.quality,
+        cost=estimate.cost,
+        seconds=estimate.seconds,
+        weight=estimate.weight,
+        known=estimate.known,
+    )
 
 
 def facts(case: Case) -> Mapping[str, int | None]:
     """What policies read of a request besides its text."""
     sampling = case.request.sampling
     return {"max_tokens": sampling.max_tokens, "messages": len(case.request.messages)}
+
+
+def _quiet(case: Case) -> tuple[Asked, ...]:
+    """Without what servers said of their failures."""
+    return tuple(
+        asked if asked.error is None else replace(asked, error=kind(answer))
+        for asked, answer in zip(case.asked, case.answers, strict=True)
+    )
+
+
+def kind(answer: Answer) -> str:
+    """What sort of failure ended an answer, without its message."""
+    match answer.error:
+        case Timeout() as error:
+            return f"Timeout ({error.phase})"
+        case Rejected() | Overloaded() as error:
+            return f"{type(error).__name__} ({error.status})"
+    return type(answer.error).__name__
+
+
+def _brief(error: BicameralError) -> str:
+    """Our own words; a field's name in them may be as long as its sender likes."""
+    return str(error)[:_LONGEST]
 
 
 def _shared(asked: Sequence[Asked], shares: Sequence[float]) -> tuple[Asked, ...]:

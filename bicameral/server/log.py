@@ -25,6 +25,7 @@ class Lines(logging.Formatter):
         """The line; JSON escapes every control character in it."""
         line: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname}
         line |= {"logger": record.name, "message": record.getMessage()}
+        line |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[0]:
             line |= {"error": record.exc_info[0].__name__, "at": _places(record.exc_info[2])}
         return _json(line).decode()
