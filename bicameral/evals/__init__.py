@@ -1,0 +1,1 @@
+"""Is a mind better than its members? Replay over recorded outcomes, measures and reports."""
