@@ -1,0 +1,258 @@
+"""Fits Scores from recorded outcomes; the only part that needs scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bicameral.left import calibrate, features, scores
+from bicameral.left.features import Array, Features
+from bicameral.left.outcomes import Outcomes, fold
+from bicameral.left.ridge import Fit, Floats, ridge
+from bicameral.left.scores import Scores
+
+_DIMS = 256
+_LANDMARKS = 600
+_GAMMA = 0.5
+_TOPICS = 32
+_FOLDS = 5
+# Half: all the counts together weigh as much as half a unit vector.
+_COUNTS = 0.5
+_ALIENS = 200
+_CENT = 1e-9  # dollars: what is cheaper is as good as free
+
+_LOWER = "abcdefghijklmnopqrstuvwxyz"
+_MOVED = str.maketrans(
+    _LOWER + _LOWER.upper(),
+    "qzjxkwvbyfpgmhcudlrniotaes" + "qzjxkwvbyfpgmhcudlrniotaes".upper(),
+) | {code: 0x3400 + (code * 7 - 0x4E00) % 0x1900 for code in range(0x4E00, 0xA000)}
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How good a member's estimates are on prompts of folds they were not fitted on."""
+
+    model: str
+    brier: float
+    plain: float  # Brier score of always saying the base rate
+    ece: float
+    auc: float
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Prompts as the heads see them; nothing in it comes from outcomes."""
+
+    features: Features
+    x: Array
+    landmarks: Array
+    near: Array
+    white: Floats  # K x R: makes nearness to landmarks a plain vector space
+    a: Floats  # P x (R + C): what heads are fitted on
+    bars: tuple[float, float]
+
+    def heads(self, fits: Sequence[Fit]) -> Array:
+        """Constants and weights on nearness and counts themselves."""
+        constant = np.concatenate([fit(np.zeros((1, self.a.shape[1])))[0] for fit in fits])
+        weights = np.hstack([fit.weights for fit in fits])
+        rank = self.white.shape[1]
+        near = self.white @ weights[:rank]
+        return np.vstack([constant, near, weights[rank:]]).astype(np.float32)
+
+
+def fit_scores(outcomes: Outcomes, seed: int = 0) -> Scores:
+    """Estimates learned from all of `outcomes`; the same outcomes and seed give the same."""
+    seen = _see(outcomes.prompts, seed)
+    folds = outcomes.folds(_FOLDS, seed)
+    quality = ridge(seen.a, outcomes.score, folds)
+    slopes = _platts(quality.held, outcomes.score)
+    amounts = [_amount(seen.a, grid, folds) for grid in (outcomes.cost, outcomes.seconds)]
+    names, labels = _labels(outcomes, seen, seed)
+    topic = ridge(seen.a, labels, folds, turn=False)
+    fits = [quality, *amounts, topic]
+    return Scores(
+        models=outcomes.models,
+        names=names,
+        features=seen.features,
+        landmarks=seen.landmarks,
+        gamma=_GAMMA,
+        bars=seen.bars,
+        base=quality.mean,
+        platt=slopes,
+        heads=seen.heads(fits),
+        free=np.stack([_mean(outcomes.cost), _mean(outcomes.seconds)]),
+        sharp=_sharpness(topic.held, labels),
+    )
+
+
+def out_of_fold(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Floats, Floats, Floats]:
+    """Quality P x M, topics P x T and known P of each prompt, by heads that had not seen its fold.
+
+    What is learned without outcomes (features, landmarks) is learned once, from all prompts; the
+    strength of the ridge is chosen over all folds.
+    """
+    seen = _see(outcomes.prompts, seed)
+    parts = outcomes.folds(folds, seed)
+    fit = ridge(seen.a, outcomes.score, parts)
+    _, labels = _labels(outcomes, seen, seed)
+    topic = ridge(seen.a, labels, parts, turn=False)
+    known = scores.familiar(_others(seen.near), seen.bars)
+    quality = np.zeros_like(outcomes.score)
+    for k in np.unique(parts):
+        out = parts == k
+        rest = outcomes.score[~out]
+        slopes = _platts(fit.held[~out], rest)
+        quality[out] = scores.judged(fit.held[out], known[out], _rates(rest), slopes)
+    return quality, scores.softmax(_sharpness(topic.held, labels) * topic.held), known
+
+
+def calibration(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Calibration, ...]:
+    """Brier score, calibration error and AUC per member, on held-out folds."""
+    quality = out_of_fold(outcomes, folds, seed)[0]
+    return tuple(
+        Calibration(
+            model=model,
+            brier=calibrate.brier(q, y),
+            plain=calibrate.brier(np.full_like(q, np.nanmean(y)), y),
+            ece=calibrate.ece(q, y),
+            auc=calibrate.auc(q, y),
+        )
+        for model, q, y in zip(outcomes.models, quality.T, outcomes.score.T, strict=True)
+    )
+
+
+def fit_features(prompts: Sequence[str], seed: int = 0) -> Features:
+    """Features fitted on texts alone: rarity of n-grams, their main directions, usual counts."""
+    from scipy.sparse import csr_matrix
+    from sklearn.decomposition import TruncatedSVD
+
+    texts = [features.shortened(prompt) for prompt in prompts]
+    times = np.zeros(features.BUCKETS)
+    for text in texts:
+        times[list(features.grams(text))] += 1
+    idf = (np.log((1 + len(texts)) / (1 + times)) + 1).astype(np.float32)
+    pairs = [features.weighted(text, idf) for text in texts]
+    ends = np.cumsum([0, *(len(where) for where, _ in pairs)])
+    where = np.concatenate([w for w, _ in pairs])
+    # What occurs once says nothing about other prompts.
+    weight = np.concatenate([v for _, v in pairs]) * (times[where] > 1)
+    table = csr_matrix((weight, where, ends), shape=(len(texts), features.BUCKETS))
+    dims = max(1, min(_DIMS, len(texts) // 4))
+    svd = TruncatedSVD(dims, random_state=seed, n_iter=4).fit(table)
+    project = svd.components_.T.astype(np.float16).astype(np.float32)
+    usual = float(np.median(np.linalg.norm(table @ project, axis=1)))
+    counts = np.array([features.counts(text) for text in texts])
+    spread = counts.std(axis=0)
+    scale = np.where(spread > 1e-6, _COUNTS / np.sqrt(counts.shape[1]), 0)
+    has = features.has_static()
+    centre = np.zeros(features.STATIC)
+    if has:
+        centre = np.mean([features.static(text) for text in texts], axis=0)
+    return Features(
+        idf=idf,
+        project=np.ascontiguousarray(project),
+        soft=0.3 * usual + 1e-6,
+        static=has,
+        centre=centre.astype(np.float32),
+        mean=counts.mean(axis=0),
+        scale=(scale / np.maximum(spread, 1e-6)).astype(np.float32),
+    )
+
+
+def _see(prompts: Sequence[str], seed: int) -> _Seen:
+    look = fit_features(prompts, seed)
+    x = look(prompts)
+    # By wording, not by place in the table: the order of rows does not matter.
+    order = sorted(range(len(prompts)), key=lambda i: (fold(prompts[i], 1 << 62, seed), i))
+    landmarks = x[order[:_LANDMARKS]].astype(np.float16).astype(np.float32)
+    near = scores.nearness(x, landmarks, _GAMMA)
+    white = _whiten(scores.nearness(landmarks, landmarks, _GAMMA))
+    counts = scores.bounded(x[:, x.shape[1] - len(look.mean) :])
+    a = np.hstack([near @ white, counts]).astype(np.float64)
+    sample = [prompts[i] for i in order[:_ALIENS]]
+    alien = scores.nearness(look([_alien(text) for text in sample]), landmarks, _GAMMA)
+    return _Seen(look, x, landmarks, near, white, a, _bars(_others(near), alien))
+
+
+def _whiten(near: Array) -> Floats:
+    values, vectors = np.linalg.eigh(near.astype(np.float64))
+    keep = values > 1e-5 * values[-1]
+    white: Floats = vectors[:, keep] / np.sqrt(values[keep])
+    return white
+
+
+def _others(near: Array) -> Array:
+    """Nearness to landmarks other than the prompt itself."""
+    return np.where(near > 0.999, np.float32(0), near)
+
+
+def _alien(text: str) -> str:
+    """The same shape in words nobody knows: each letter moved on, CJK to rarer characters."""
+    return text.translate(_MOVED)
+
+
+def _bars(near: Array, alien: Array) -> tuple[float, float]:
+    """Where nothing is known (as near as texts in unknown words), and where a usual prompt is."""
+    raw = (0.0, 1.0)
+    high = float(np.quantile(scores.familiar(near, raw), 0.3))
+    low = float(np.quantile(scores.familiar(alien, raw), 0.9))
+    return min(low, 0.9 * high), high
+
+
+def _rates(score: Floats) -> Floats:
+    return np.nan_to_num(_mean(score), nan=0.5)
+
+
+def _mean(grid: Floats) -> Floats:
+    """Per column; NaN where nothing is recorded."""
+    seen = ~np.isnan(grid)
+    total: Floats = np.where(seen, grid, 0).sum(axis=0)
+    return np.where(seen.any(axis=0), total / np.maximum(seen.sum(axis=0), 1), np.nan)
+
+
+def _platts(held: Floats, score: Floats) -> Floats:
+    pairs = [calibrate.platt(q, y) for q, y in zip(held.T, score.T, strict=True)]
+    return np.array(pairs).T
+
+
+def _amount(a: Floats, grid: Floats, folds: NDArray[np.intp]) -> Fit:
+    """A fit of the logarithm, moved so that its mean is right; NaN where nothing is recorded."""
+    fit = ridge(a, np.log(np.maximum(grid, _CENT)), folds)
+    guessed = np.where(np.isnan(grid), np.nan, np.exp(fit.held))
+    shift = np.log(np.maximum(_mean(grid), _CENT)) - np.log(_mean(guessed))
+    return replace(fit, mean=fit.mean + shift)
+
+
+def _labels(outcomes: Outcomes, seen: _Seen, seed: int) -> tuple[tuple[str, ...], Floats]:
+    """Names of topics and a row of 0 and 1 per prompt, NaN where it is not said."""
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+
+    said = np.array([c or "" for c in outcomes.categories])
+    names = sorted(set(said) - {""})
+    if not names:
+        count = max(1, min(_TOPICS // 2, len(said) // 50))
+        found = KMeans(count, random_state=seed, n_init=1).fit_predict(seen.x)
+        return tuple(f"cluster {i}" for i in range(count)), np.eye(count)[found]
+    one = np.stack([said == name for name in names], axis=1)
+    labels = np.where((said == "")[:, None], np.nan, one)
+    if len(names) <= _TOPICS:
+        return tuple(names), labels
+    middles = np.stack([seen.a[said == name].mean(axis=0) for name in names])
+    merged = AgglomerativeClustering(_TOPICS).fit_predict(middles)
+    groups = [np.flatnonzero(merged == i) for i in range(_TOPICS)]
+    joined = tuple("+".join(names[i] for i in group) for group in groups)
+    return joined, np.stack([labels[:, group].sum(axis=1) for group in groups], axis=1)
+
+
+def _sharpness(held: Floats, labels: Floats) -> float:
+    """How much to sharpen the topic heads so that their softmax fits the labels best."""
+    keep = ~np.isnan(labels).any(axis=1)
+    tries = np.geomspace(1, 100, 25)
+    if not keep.any():
+        return float(tries[0])
+    right = labels[keep].astype(bool)
+    loss = [-np.log(scores.softmax(t * held[keep])[right] + 1e-9).mean() for t in tries]
+    return float(tries[int(np.argmin(loss))])

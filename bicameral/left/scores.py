@@ -1,0 +1,164 @@
+"""What outcomes taught: who will be right on a prompt, at what cost, how fast, on what topic.
+
+All heads are linear in one representation: how near the prompt is to each of a few hundred known
+prompts (Williams and Seeger, "Using the Nystroem method", 2001), and its counts. At run time this
+needs numpy, and wordllama if the features were fitted with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bicameral.left.features import Array, Features
+
+Floats = NDArray[np.float64]
+
+NEAREST = 5
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What is expected on one prompt: arrays over members, `topics` over topics."""
+
+    quality: Floats
+    known: float
+    cost: Floats  # dollars; NaN: nobody recorded any
+    seconds: Floats
+    topics: Floats
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Estimates for `models`, on `names` of topics. K landmarks, C counts, M members, T topics."""
+
+    models: tuple[str, ...]
+    names: tuple[str, ...]
+    features: Features
+    landmarks: Array  # K x D
+    gamma: float
+    bars: tuple[float, float]  # nearness at which nothing, everything is known
+    base: Floats  # M: mean recorded quality
+    platt: Floats  # 2 x M: slope and offset of log-odds
+    heads: Array  # (1 + K + C) x (3 M + T): quality, log cost, log seconds, topics
+    free: Floats  # 2 x M: cost and seconds far from everything known
+    sharp: float  # of topics
+
+    @property
+    def width(self) -> int:
+        """Counts among the features: the last ones."""
+        return len(self.features.mean)
+
+    def look(self, prompts: Sequence[str]) -> Array:
+        """The features of prompts, a row each."""
+        return self.features(prompts)
+
+    def predict(self, x: Array) -> tuple[Floats, Floats, Floats, Floats]:
+        """From rows of features: quality P x M, known P, cost P x M in dollars, seconds P x M."""
+        out, known = self._heads(x)
+        return (*self._quality(out, known), *self._amounts(out, known))
+
+    def topics(self, x: Array) -> Floats:
+        """From rows of features: the probability of each topic, P x T."""
+        return self._topics(self._heads(x)[0])
+
+    def __call__(self, prompt: str) -> Guess:
+        """Everything expected on one prompt."""
+        out, known = self._heads(self.look([prompt]))
+        quality, _ = self._quality(out, known)
+        cost, seconds = self._amounts(out, known)
+        return Guess(quality[0], float(known[0]), cost[0], seconds[0], self._topics(out)[0])
+
+    def _heads(self, x: Array) -> tuple[Floats, Floats]:
+        near = nearness(x, self.landmarks, self.gamma)
+        counts = bounded(x[:, x.shape[1] - self.width :])
+        k = near.shape[1]
+        out = self.heads[0] + near @ self.heads[1 : 1 + k] + counts @ self.heads[1 + k :]
+        return out.astype(np.float64), familiar(near, self.bars)
+
+    def _quality(self, out: Floats, known: Floats) -> tuple[Floats, Floats]:
+        m = len(self.models)
+        return judged(out[:, :m], known, self.base, self.platt), known
+
+    def _amounts(self, out: Floats, known: Floats) -> tuple[Floats, Floats]:
+        m = len(self.models)
+        far = 1 - known[:, None]
+        cost, seconds = np.exp(out[:, m : 2 * m]), np.exp(out[:, 2 * m : 3 * m])
+        return (
+            known[:, None] * cost + far * self.free[0],
+            known[:, None] * seconds + far * self.free[1],
+        )
+
+    def _topics(self, out: Floats) -> Floats:
+        return softmax(self.sharp * out[:, 3 * len(self.models) :])
+
+    def pack(self) -> dict[str, Any]:
+        """Arrays and JSON values in one flat dict, from which `unpack` makes it again."""
+        inner = {f"features.{name}": value for name, value in self.features.pack().items()}
+        return {
+            "models": list(self.models),
+            "names": list(self.names),
+            "landmarks": self.landmarks.astype(np.float16),
+            "gamma": self.gamma,
+            "bars": list(self.bars),
+            "base": self.base,
+            "platt": self.platt,
+            "heads": self.heads,
+            "free": self.free,
+            "sharp": self.sharp,
+            **inner,
+        }
+
+    @classmethod
+    def unpack(cls, parts: Mapping[str, Any]) -> Scores:
+        """The inverse of `pack`. Raises ConfigError if wordllama is needed and missing."""
+        mark = "features."
+        inner = {k[len(mark) :]: v for k, v in parts.items() if k.startswith(mark)}
+        rest = {k: v for k, v in parts.items() if not k.startswith(mark)}
+        low, high = rest["bars"]
+        rest |= {
+            "models": tuple(rest["models"]),
+            "names": tuple(rest["names"]),
+            "bars": (float(low), float(high)),
+            "landmarks": rest["landmarks"].astype(np.float32),
+        }
+        return cls(features=Features.unpack(inner), **rest)
+
+
+def nearness(x: Array, landmarks: Array, gamma: float) -> Array:
+    """A Gaussian of the distance to each landmark, P x K."""
+    square = (x * x).sum(axis=1)[:, None] + (landmarks * landmarks).sum(axis=1)
+    near: Array = np.exp(-gamma * np.maximum(square - 2 * (x @ landmarks.T), 0))
+    return near
+
+
+def bounded(counts: Array) -> Array:
+    """Counts beyond what was usual when fitting say no more than unusual ones."""
+    return np.clip(counts, -0.5, 0.5)
+
+
+def familiar(near: Array, bars: tuple[float, float]) -> Floats:
+    """0 to 1 per prompt: from the mean nearness to the nearest landmarks, between the bars."""
+    k = min(NEAREST, near.shape[1])
+    top = np.partition(near, -k, axis=1)[:, -k:].mean(axis=1)
+    low, high = bars
+    return np.clip((top.astype(np.float64) - low) / max(high - low, 1e-9), 0, 1)
+
+
+def judged(raw: Floats, known: Floats, base: Floats, platt: Floats) -> Floats:
+    """Calibrated probabilities; where nothing is known, the base rate."""
+    p = np.clip(raw, 0.02, 0.98)
+    z = platt[0] * np.log(p / (1 - p)) + platt[1]
+    out: Floats = np.clip(base + known[:, None] * (1 / (1 + np.exp(-z)) - base), 1e-4, 1 - 1e-4)
+    return out
+
+
+def softmax(z: Floats) -> Floats:
+    """Rows of probabilities."""
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    out: Floats = e / e.sum(axis=1, keepdims=True)
+    return out
