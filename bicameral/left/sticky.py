@@ -7,19 +7,28 @@ conversation unused for longest is forgotten first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 import msgspec
+from msgspec.structs import replace
 
-from bicameral.types import Message, Request
+from bicameral.left.policy import Estimate
+from bicameral.types import Card, Message, Request
 
 _KEPT = 10_000
+_BYTES_PER_TOKEN = 4
+# Fields that say whose conversation it is: equal words of two users are two conversations.
+_WHOSE = ("user", "safety_identifier", "prompt_cache_key")
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Sticky:
-    """Remembers, per conversation, the member that answered last."""
+    """Remembers, per conversation, the member that answered last.
+
+    Two conversations of one user with the same words so far share an entry, the later answer's;
+    what is in that member's cache serves both.
+    """
 
     def __init__(self, kept: int = _KEPT) -> None:
         self._kept = kept
@@ -27,14 +36,12 @@ class Sticky:
 
     def warm(self, request: Request) -> str:
         """The member that gave the last assistant turn of this conversation; "" if unknown."""
-        turns = [i for i, m in enumerate(request.messages) if m.role == "assistant"]
-        if not turns:
-            return ""
-        return self._by.get(_digest(request.messages[: turns[-1]]), "")
+        last = _last_turn(request)
+        return "" if last is None else self._by.get(_digest(request, request.messages[:last]), "")
 
     def note(self, request: Request, by: str) -> None:
         """`by` answered `request`."""
-        key = _digest(request.messages)
+        key = _digest(request, request.messages)
         self._by[key] = by
         self._by.move_to_end(key)
         while len(self._by) > self._kept:
@@ -43,8 +50,36 @@ class Sticky:
     @staticmethod
     def bound(request: Request) -> bool:
         """Whether the request brings the result of a tool call: no safe point to switch."""
-        return request.messages[-1].role == "tool"
+        return bool(request.messages) and request.messages[-1].role == "tool"
 
 
-def _digest(messages: Sequence[Message]) -> bytes:
-    return blake2b(_encode(messages), digest_size=16).digest()
+def warmed(
+    estimates: Mapping[str, Estimate], card: Card, request: Request, reads: float | None = None
+) -> Mapping[str, Estimate]:
+    """`estimates` with what the member of `card` saves because it holds the conversation.
+
+    It reads the turns so far from its cache: at its price for cached tokens, and in no time, which
+    is known if `reads` says how many prompt tokens a second it reads. So a switch has to gain
+    more than the cache it gives up is worth.
+    """
+    estimate, last = estimates.get(card.name), _last_turn(request)
+    if estimate is None or last is None:
+        return estimates
+    tokens = sum(len(m.text.encode()) for m in request.messages[: last + 1]) // _BYTES_PER_TOKEN
+    cost, seconds, price = estimate.cost, estimate.seconds, card.price
+    if cost is not None and price is not None and price.cached_input is not None:
+        saved = tokens * (price.input - price.cached_input) // 1_000_000
+        cost = max(0, cost - max(0, saved))
+    if seconds is not None and reads:
+        seconds = max(0.0, seconds - tokens / reads)
+    return {**estimates, card.name: replace(estimate, cost=cost, seconds=seconds)}
+
+
+def _last_turn(request: Request) -> int | None:
+    turns = [i for i, m in enumerate(request.messages) if m.role == "assistant"]
+    return turns[-1] if turns else None
+
+
+def _digest(request: Request, messages: Sequence[Message]) -> bytes:
+    whose = [str(request.extra.get(field, "")) for field in _WHOSE]
+    return blake2b(_encode((whose, messages)), digest_size=16).digest()
