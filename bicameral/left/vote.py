@@ -56,9 +56,8 @@ class Vote:
             return self._step(case, left, "")
         posterior = self._ballot.posterior(case)
         bar = self._bar(case)
-        if bar is not None and posterior.sure >= bar:
-            return None
-        if self._decided(case, posterior, left):
+        done = self._decided(case, posterior, left) if bar is None else posterior.sure >= bar
+        if done:
             return None
         why = f"{posterior.sure:.2f} sure" + ("" if bar is None else f", below {bar:.2f}")
         return self._step(case, left, f"{why}: asked on")

@@ -1,0 +1,199 @@
+"""Whom to ask in which order, and when to stop: optimal stopping, learned from outcomes.
+
+For an order of members the bars follow by backward induction: after each answer, the value of
+going on is regressed on how sure the leader is (Longstaff and Schwartz 2001), and the bar lies
+where going on stops paying. The order grows greedily, each member put where it helps most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bicameral.left.tally import Given
+
+Floats = NDArray[np.float64]
+
+_NEVER = 1.01
+_ENOUGH = 2000
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a search plays on: answers, their full vote weights, what each call costs.
+
+    `cost` is in the unit of the utility: dollars, and seconds turned into dollars. `none`: the
+    score of "none is right" by number of answers. `here`: the member was recorded at all.
+    """
+
+    seen: Given
+    weights: Floats  # P x M
+    none: Floats  # counts
+    cost: Floats  # P x M
+    here: NDArray[np.bool_]  # P x M
+
+    def rows(self, index: NDArray[np.intp]) -> Field:
+        """Only these prompts."""
+        seen = Given(self.seen.group[index], self.seen.value[index], self.seen.exclusive)
+        return Field(seen, self.weights[index], self.none, self.cost[index], self.here[index])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Members by column, asked in this order; `bars` as `Vote` takes them.
+
+    `quality`, `cost` and `calls` per prompt are what it reached on the field it was fitted on.
+    """
+
+    order: tuple[int, ...]
+    bars: tuple[float, ...]
+    quality: Floats
+    cost: Floats
+    calls: Floats
+
+    def value(self, worth: float) -> float:
+        """Mean utility at `worth` a right answer."""
+        return float(np.mean(worth * self.quality - self.cost))
+
+
+def play(field: Field, order: Sequence[int]) -> tuple[Floats, Floats]:
+    """After each member of `order`: how sure the leader is, what it is worth. Both P x len."""
+    prompts, members = field.weights.shape
+    rows = np.arange(prompts)
+    score = np.full((prompts, members), -40.0)
+    count = np.zeros(prompts, dtype=np.intp)
+    sure = np.zeros((prompts, len(order)))
+    worth = np.zeros((prompts, len(order)))
+    for j, m in enumerate(order):
+        heard = np.flatnonzero(field.seen.group[:, m] >= 0)
+        groups = field.seen.group[heard, m]
+        old = score[heard, groups]
+        score[heard, groups] = np.where(old < -30, 0.0, old) + field.weights[heard, m]
+        count[heard] += 1
+        lead = score.argmax(axis=1)
+        said = count > 0
+        sure[:, j] = np.where(said, _sure(field, score, count), 0.0)
+        worth[:, j] = np.where(said, field.seen.value[rows, lead], 0.0)
+    return sure, worth
+
+
+def _sure(field: Field, score: Floats, count: NDArray[np.intp]) -> Floats:
+    """The leader's probability: among all groups, or on its own where several can be right."""
+    level = np.minimum(np.maximum(count, 1), len(field.none)) - 1
+    if not field.seen.exclusive:
+        return np.asarray(1 / (1 + np.exp(field.none[0] - score.max(axis=1))))
+    none = field.none[level]
+    top = np.maximum(score.max(axis=1), none)
+    lead = np.exp(score.max(axis=1) - top)
+    total = np.exp(score - top[:, None]).sum(axis=1) + np.exp(none - top)
+    return np.asarray(lead / total)
+
+
+def fit_bars(field: Field, order: Sequence[int], worth: float) -> Panel:
+    """The bars that make the most of `order` when a right answer is worth `worth`."""
+    sure, value = play(field, order)
+    last = len(order) - 1
+    quality, calls = value[:, last].copy(), np.zeros(len(value))
+    cost = np.zeros(len(value))
+    bars = [0.0] * last
+    for j in range(last - 1, -1, -1):
+        price = _price(field, order[j + 1])
+        gain = worth * (quality - value[:, j]) - cost - price
+        bars[j] = _bar(sure[:, j], gain)
+        on = sure[:, j] < bars[j]
+        quality = np.where(on, quality, value[:, j])
+        cost = np.where(on, cost + price, 0.0)
+        calls = np.where(on, calls + 1, 0.0)
+    return Panel(tuple(order), tuple(bars), quality, cost + _price(field, order[0]), calls + 1)
+
+
+def apply_bars(field: Field, order: Sequence[int], bars: Sequence[float]) -> Panel:
+    """What given bars reach on a field they were not fitted on."""
+    sure, value = play(field, order)
+    quality, cost = value[:, 0].copy(), _price(field, order[0]).copy()
+    calls = np.ones(len(value))
+    on = np.ones(len(value), dtype=bool)
+    for j, m in enumerate(order[1:]):
+        on &= sure[:, j] < bars[j]
+        quality = np.where(on, value[:, j + 1], quality)
+        cost = np.where(on, cost + _price(field, m), cost)
+        calls = np.where(on, calls + 1, calls)
+    return Panel(tuple(order), tuple(bars), quality, cost, calls)
+
+
+def frontier(field: Field, worths: Sequence[float], seed: int = 0) -> list[Panel]:
+    """A good panel for each of `worths`, rising.
+
+    Cheap members are asked first; which of them is found twice, leaving out from all and adding
+    to one, on one half of the prompts, and the better is kept by what it reaches on the other.
+    The bars are then fitted on all. (An order free of price fits the noise: it wins where it was
+    found and loses elsewhere.)
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(field.cost))
+    half = len(shuffled) // 2
+    play_on, judge_on = field.rows(shuffled[:half][:_ENOUGH]), field.rows(shuffled[half:])
+    down, up = _leaving_out(play_on, worths), _adding(play_on, worths)
+    panels = []
+    for worth, *orders in zip(worths, down, up, strict=True):
+        fitted = [fit_bars(play_on, order, worth) for order in orders]
+        best = max(fitted, key=lambda p: apply_bars(judge_on, p.order, p.bars).value(worth))
+        panels.append(fit_bars(field, best.order, worth))
+    return panels
+
+
+def _leaving_out(field: Field, worths: Sequence[float]) -> list[Sequence[int]]:
+    """From the highest worth down: members that do not pay are dropped one by one."""
+    order: Sequence[int] = _by_price(field)
+    found: list[Sequence[int]] = []
+    for worth in reversed(worths):
+        value = fit_bars(field, order, worth).value(worth)
+        while len(order) > 1:
+            tries = [[m for m in order if m != out] for out in order]
+            less = max(tries, key=lambda o: fit_bars(field, o, worth).value(worth))
+            reached = fit_bars(field, less, worth).value(worth)
+            if reached < value:
+                break
+            order, value = less, reached
+        found.append(order)
+    return found[::-1]
+
+
+def _adding(field: Field, worths: Sequence[float]) -> list[Sequence[int]]:
+    """From the lowest worth up: members that pay are added one by one."""
+    ranked = _by_price(field)
+    order: Sequence[int] = []
+    found: list[Sequence[int]] = []
+    for worth in worths:
+        value = fit_bars(field, order, worth).value(worth) if order else -np.inf
+        while len(order) < len(ranked):
+            tries = [[m for m in ranked if m in order or m == new] for new in ranked]
+            more = max(tries, key=lambda o: fit_bars(field, o, worth).value(worth))
+            reached = fit_bars(field, more, worth).value(worth)
+            if reached <= value:
+                break
+            order, value = more, reached
+        found.append(order)
+    return found
+
+
+def _by_price(field: Field) -> list[int]:
+    prices = [_price(field, m).mean() for m in range(field.cost.shape[1])]
+    return [int(m) for m in np.argsort(prices, kind="stable")]
+
+
+def _price(field: Field, member: int) -> Floats:
+    """What asking `member` costs; a member that is not there costs nothing."""
+    return np.where(field.here[:, member], field.cost[:, member], 0.0)
+
+
+def _bar(sure: Floats, gain: Floats) -> float:
+    """Where going on stops paying: `gain` made monotone in `sure` by isotonic regression."""
+    from sklearn.isotonic import isotonic_regression
+
+    order = np.argsort(sure, kind="stable")
+    falling = isotonic_regression(gain[order], increasing=False)
+    stop = np.flatnonzero(falling <= 0)
+    return float(sure[order][stop[0]]) if len(stop) else _NEVER
