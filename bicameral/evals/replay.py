@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bicameral.errors import ConfigError, ModelError
 from bicameral.evals.clock import Virtual
@@ -19,11 +20,8 @@ from bicameral.left.outcomes import Outcomes
 from bicameral.left.policy import Estimator, Policy
 from bicameral.types import Call, Done, total_cost
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 Learn = Callable[[Outcomes], tuple[Policy, Estimator]]
 
 
@@ -88,18 +86,43 @@ def replay(
     return _joined(rows, tape)
 
 
+def splits(outcomes: Outcomes, folds: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """Training and held-out prompts of each fold; equal wording is on one side only."""
+    fold = outcomes.folds(folds, seed)
+    parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
+    if any(not len(train) or not len(test) for train, test in parts):
+        raise ConfigError(f"{len(fold)} prompts are too few for {folds} folds: add some")
+    return parts
+
+
 def crossval(outcomes: Outcomes, learn: Learn, folds: int = 5, seed: int = 0) -> Replayed:
     """Each prompt replayed with what was learned from the other folds, in the table's order."""
-    fold = outcomes.folds(folds, seed)
-    parts, order = [], []
-    for k in range(folds):
-        held = np.flatnonzero(fold == k)
-        if len(held) in (0, len(fold)):
-            raise ConfigError(f"{len(fold)} prompts are too few for {folds} folds")
-        policy, estimator = learn(outcomes.rows(fold != k))
-        parts.append(replay(outcomes.rows(held), policy, estimator))
-        order.append(held)
-    return joined(parts).rows(np.argsort(np.concatenate(order)))
+
+    def fitted(train: Outcomes, test: Outcomes) -> Replayed:
+        policy, estimator = learn(train)
+        return replay(test, policy, estimator)
+
+    return crossed(outcomes, fitted, folds, seed)
+
+
+def crossed(
+    outcomes: Outcomes, fitted: Callable[[Outcomes, Outcomes], Replayed], folds: int, seed: int
+) -> Replayed:
+    """`fitted(training, held out)` of each fold, in the table's order."""
+    parts = splits(outcomes, folds, seed)
+    found = [fitted(outcomes.rows(train), outcomes.rows(test)) for train, test in parts]
+    return joined(found).rows(np.argsort(np.concatenate([test for _, test in parts])))
+
+
+def estimated(outcomes: Outcomes, estimator: Estimator) -> Floats:
+    """P x M: the probability of being right that the estimator gives each member beforehand."""
+    tape = Tape(outcomes)
+    cards = [member.card for member in tape.members()]
+    rows = []
+    for row in range(len(outcomes.ids)):
+        expected = estimator.estimate(tape.request(row), cards)
+        rows.append([expected[name].quality for name in outcomes.models])
+    return np.array(rows)
 
 
 def joined(parts: Sequence[Replayed]) -> Replayed:
