@@ -44,15 +44,21 @@ class Features:
     centre: Array  # STATIC
     mean: Array  # of the counts
     scale: Array
+    bound: float  # counts further from the usual say no more than these
 
     def __post_init__(self) -> None:
         if self.static:
             _static()
 
     @property
+    def wide(self) -> int:
+        """How many numbers come from n-grams; they are the first."""
+        return int(self.project.shape[1])
+
+    @property
     def size(self) -> int:
         """Numbers per prompt."""
-        return int(self.project.shape[1]) + STATIC * self.static + len(self.mean)
+        return self.wide + STATIC * self.static + len(self.mean)
 
     def __call__(self, prompts: Sequence[str]) -> Array:
         """One row per prompt."""
@@ -62,7 +68,7 @@ class Features:
         return out
 
     def _fill(self, row: Array, text: str) -> None:
-        wide = self.project.shape[1]
+        wide = self.wide
         where, weight = weighted(text, self.idf)
         if len(where):
             part = weight @ self.project[where]
@@ -71,7 +77,8 @@ class Features:
         if self.static:
             part = static(text) - self.centre
             row[wide : wide + STATIC] = part / (np.sqrt(part @ part) + 1e-6)
-        row[row.size - len(self.mean) :] = (counts(text) - self.mean) * self.scale
+        far = np.clip((counts(text) - self.mean) * self.scale, -self.bound, self.bound)
+        row[row.size - len(self.mean) :] = far
 
     def pack(self) -> dict[str, Any]:
         """Arrays and JSON values from which `unpack` makes it again; half precision suffices."""
@@ -83,6 +90,7 @@ class Features:
             "centre": self.centre,
             "mean": self.mean,
             "scale": self.scale,
+            "bound": self.bound,
         }
 
     @classmethod

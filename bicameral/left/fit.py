@@ -52,6 +52,7 @@ class _Seen:
     near: Array
     white: Floats  # K x R: makes nearness to landmarks a plain vector space
     a: Floats  # P x (R + C): what heads are fitted on
+    familiar: Floats
     bars: tuple[float, float]
 
     def heads(self, fits: Sequence[Fit]) -> Array:
@@ -99,7 +100,7 @@ def out_of_fold(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Floa
     fit = ridge(seen.a, outcomes.score, parts)
     _, labels = _labels(outcomes, seen, seed)
     topic = ridge(seen.a, labels, parts, turn=False)
-    known = scores.familiar(_others(seen.near), seen.bars)
+    known = scores.known(seen.familiar, seen.bars)
     quality = np.zeros_like(outcomes.score)
     for k in np.unique(parts):
         out = parts == k
@@ -158,6 +159,7 @@ def fit_features(prompts: Sequence[str], seed: int = 0) -> Features:
         static=has,
         centre=centre.astype(np.float32),
         mean=counts.mean(axis=0),
+        bound=3 * _COUNTS / float(np.sqrt(counts.shape[1])),
         scale=(scale / np.maximum(spread, 1e-6)).astype(np.float32),
     )
 
@@ -170,11 +172,11 @@ def _see(prompts: Sequence[str], seed: int) -> _Seen:
     landmarks = x[order[:_LANDMARKS]].astype(np.float16).astype(np.float32)
     near = scores.nearness(x, landmarks, _GAMMA)
     white = _whiten(scores.nearness(landmarks, landmarks, _GAMMA))
-    counts = scores.bounded(x[:, x.shape[1] - len(look.mean) :])
+    counts = x[:, x.shape[1] - len(look.mean) :]
     a = np.hstack([near @ white, counts]).astype(np.float64)
-    sample = [prompts[i] for i in order[:_ALIENS]]
-    alien = scores.nearness(look([_alien(text) for text in sample]), landmarks, _GAMMA)
-    return _Seen(look, x, landmarks, near, white, a, _bars(_others(near), alien))
+    alien = look([_alien(prompts[i]) for i in order[:_ALIENS]])
+    like = [scores.familiarity(rows, landmarks, look.wide) for rows in (x, alien)]
+    return _Seen(look, x, landmarks, near, white, a, like[0], _bars(*like))
 
 
 def _whiten(near: Array) -> Floats:
@@ -184,22 +186,15 @@ def _whiten(near: Array) -> Floats:
     return white
 
 
-def _others(near: Array) -> Array:
-    """Nearness to landmarks other than the prompt itself."""
-    return np.where(near > 0.999, np.float32(0), near)
-
-
 def _alien(text: str) -> str:
     """The same shape in words nobody knows: each letter moved on, CJK to rarer characters."""
     return text.translate(_MOVED)
 
 
-def _bars(near: Array, alien: Array) -> tuple[float, float]:
-    """Where nothing is known (as near as texts in unknown words), and where a usual prompt is."""
-    raw = (0.0, 1.0)
-    high = float(np.quantile(scores.familiar(near, raw), 0.3))
-    low = float(np.quantile(scores.familiar(alien, raw), 0.9))
-    return min(low, 0.9 * high), high
+def _bars(usual: Floats, alien: Floats) -> tuple[float, float]:
+    """Nothing is known of texts in unknown words, all of most texts that are like the table's."""
+    low, high = float(np.median(alien)), float(np.quantile(usual, 0.05))
+    return low, max(high, 1.1 * low + 1e-6)
 
 
 def _rates(score: Floats) -> Floats:

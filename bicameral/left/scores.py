@@ -18,7 +18,7 @@ from bicameral.left.features import Array, Features
 
 Floats = NDArray[np.float64]
 
-NEAREST = 5
+_ALIKE = 5
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Scores:
     features: Features
     landmarks: Array  # K x D
     gamma: float
-    bars: tuple[float, float]  # nearness at which nothing, everything is known
+    bars: tuple[float, float]  # familiarity at which nothing, everything is known
     base: Floats  # M: mean recorded quality
     platt: Floats  # 2 x M: slope and offset of log-odds
     heads: Array  # (1 + K + C) x (3 M + T): quality, log cost, log seconds, topics
@@ -59,8 +59,8 @@ class Scores:
 
     def predict(self, x: Array) -> tuple[Floats, Floats, Floats, Floats]:
         """From rows of features: quality P x M, known P, cost P x M in dollars, seconds P x M."""
-        out, known = self._heads(x)
-        return (*self._quality(out, known), *self._amounts(out, known))
+        out, sure = self._heads(x)
+        return (*self._quality(out, sure), *self._amounts(out, sure))
 
     def topics(self, x: Array) -> Floats:
         """From rows of features: the probability of each topic, P x T."""
@@ -68,29 +68,30 @@ class Scores:
 
     def __call__(self, prompt: str) -> Guess:
         """Everything expected on one prompt."""
-        out, known = self._heads(self.look([prompt]))
-        quality, _ = self._quality(out, known)
-        cost, seconds = self._amounts(out, known)
-        return Guess(quality[0], float(known[0]), cost[0], seconds[0], self._topics(out)[0])
+        out, sure = self._heads(self.look([prompt]))
+        quality, _ = self._quality(out, sure)
+        cost, seconds = self._amounts(out, sure)
+        return Guess(quality[0], float(sure[0]), cost[0], seconds[0], self._topics(out)[0])
 
     def _heads(self, x: Array) -> tuple[Floats, Floats]:
         near = nearness(x, self.landmarks, self.gamma)
-        counts = bounded(x[:, x.shape[1] - self.width :])
+        counts = x[:, x.shape[1] - self.width :]
         k = near.shape[1]
         out = self.heads[0] + near @ self.heads[1 : 1 + k] + counts @ self.heads[1 + k :]
-        return out.astype(np.float64), familiar(near, self.bars)
+        familiar = familiarity(x, self.landmarks, self.features.wide)
+        return out.astype(np.float64), known(familiar, self.bars)
 
-    def _quality(self, out: Floats, known: Floats) -> tuple[Floats, Floats]:
+    def _quality(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
         m = len(self.models)
-        return judged(out[:, :m], known, self.base, self.platt), known
+        return judged(out[:, :m], sure, self.base, self.platt), sure
 
-    def _amounts(self, out: Floats, known: Floats) -> tuple[Floats, Floats]:
+    def _amounts(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
         m = len(self.models)
-        far = 1 - known[:, None]
+        far = 1 - sure[:, None]
         cost, seconds = np.exp(out[:, m : 2 * m]), np.exp(out[:, 2 * m : 3 * m])
         return (
-            known[:, None] * cost + far * self.free[0],
-            known[:, None] * seconds + far * self.free[1],
+            sure[:, None] * cost + far * self.free[0],
+            sure[:, None] * seconds + far * self.free[1],
         )
 
     def _topics(self, out: Floats) -> Floats:
@@ -136,24 +137,31 @@ def nearness(x: Array, landmarks: Array, gamma: float) -> Array:
     return near
 
 
-def bounded(counts: Array) -> Array:
-    """Counts beyond what was usual when fitting say no more than unusual ones."""
-    return np.clip(counts, -0.5, 0.5)
+def familiarity(x: Array, landmarks: Array, wide: int) -> Floats:
+    """How alike in words to the most alike landmarks other than the prompt itself, 0 to 1.
+
+    Not nearness: that is as much about shape, and a text in unknown words may have any shape.
+    """
+    alike = x[:, :wide] @ landmarks[:, :wide].T
+    whole = (x[:, :wide] ** 2).sum(axis=1)[:, None]
+    alike = np.where(alike > 0.999 * whole, np.minimum(alike, 0), alike)
+    k = min(_ALIKE, alike.shape[1])
+    top: Floats = np.partition(alike, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
+    return top
 
 
-def familiar(near: Array, bars: tuple[float, float]) -> Floats:
-    """0 to 1 per prompt: from the mean nearness to the nearest landmarks, between the bars."""
-    k = min(NEAREST, near.shape[1])
-    top = np.partition(near, -k, axis=1)[:, -k:].mean(axis=1)
+def known(familiar: Floats, bars: tuple[float, float]) -> Floats:
+    """0 to 1 between the bars."""
     low, high = bars
-    return np.clip((top.astype(np.float64) - low) / max(high - low, 1e-9), 0, 1)
+    out: Floats = np.clip((familiar - low) / max(high - low, 1e-9), 0, 1)
+    return out
 
 
-def judged(raw: Floats, known: Floats, base: Floats, platt: Floats) -> Floats:
+def judged(raw: Floats, sure: Floats, base: Floats, platt: Floats) -> Floats:
     """Calibrated probabilities; where nothing is known, the base rate."""
     p = np.clip(raw, 0.02, 0.98)
     z = platt[0] * np.log(p / (1 - p)) + platt[1]
-    out: Floats = np.clip(base + known[:, None] * (1 / (1 + np.exp(-z)) - base), 1e-4, 1 - 1e-4)
+    out: Floats = np.clip(base + sure[:, None] * (1 / (1 + np.exp(-z)) - base), 1e-4, 1 - 1e-4)
     return out
 
 
