@@ -29,12 +29,12 @@ class Access:
                 "name an environment variable that holds them with keys_env"
             )
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raise Refused (401 or 403) if this request may not be answered."""
+    def check(self, headers: Mapping[bytes, bytes]) -> str:
+        """Who asks: a digest of their key, "" without keys. Raise Refused if they may not."""
         if self._hashes:
-            self._check_key(headers.get(b"authorization"))
-        else:
-            self.check_page(headers)
+            return self._check_key(headers.get(b"authorization"))
+        self.check_page(headers)
+        return ""
 
     def check_page(self, headers: Mapping[bytes, bytes]) -> None:
         """Without keys only this machine may ask, and no web page of another site through it.
@@ -52,7 +52,7 @@ class Access:
         if origin is not None and not _local(origin):
             raise Refused(403, "pages of other sites may not ask this server", "forbidden_origin")
 
-    def _check_key(self, header: bytes | None) -> None:
+    def _check_key(self, header: bytes | None) -> str:
         kind, _, key = (header or b"").partition(b" ")
         if kind.lower() != b"bearer" or not key.strip():
             raise Refused(
@@ -67,6 +67,7 @@ class Access:
             good |= hmac.compare_digest(given, known)
         if not good:
             raise Refused(401, "this API key is not known", "invalid_api_key", headers=_CHALLENGE)
+        return given.hex()[:32]
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The ASGI app: the chat and embeddings routes first and bare, the rest Starlette routes."""
+"""The ASGI app: the routes that take bodies first and bare, the rest Starlette routes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.routing import Route
 from bicameral.brain import Brain
 from bicameral.config import ServerOptions
 from bicameral.errors import BicameralError
-from bicameral.server import chat, embeddings
+from bicameral.server import chat, embeddings, feedback
 from bicameral.server.errors import Refused, fault
 from bicameral.server.exchange import Desk, Receive, Scope, Send, request_id
 from bicameral.server.routes import Routes
@@ -31,6 +31,7 @@ class App:
         self._bare: dict[str, Bare] = {
             chat.PATH: chat.Chat(brain, self.desk),
             embeddings.PATH: embeddings.Embeddings(brain, self.desk),
+            feedback.PATH: feedback.Feedback(brain, self.desk),
         }
         self._rest = Starlette(
             routes=[*Routes(brain, self.desk).table(), *map(_post, self._bare)],

@@ -46,7 +46,8 @@ class Chat:
             body = await exchange.body()
             asked = decode.chat(body, exchange.headers, self._desk.options, exchange.id.decode())
             name_model(exchange, self._brain, asked.model)
-            async with aclosing(self._brain.run(asked.request, asked.model)) as events:
+            run = self._brain.run(asked.request, asked.model, caller=exchange.caller)
+            async with aclosing(run) as events:
                 await _answer(exchange, asked, events)
 
 

@@ -40,6 +40,7 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 # What clients add to an answer that they send back: it repeats or comments what is beside it.
 _ECHOED = {"annotations", "parsed", "parsed_arguments", "index"}
 LONGEST = 86_400.0
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Chat(Struct, frozen=True):
@@ -73,13 +74,27 @@ def chat(body: bytes, headers: Headers, options: ServerOptions, request_id: str)
         format=_format(asked),
         n=asked.n or 1,
         extra=unmodelled(tree, asked),
-        wire=Wire(body, stream, usage),
+        wire=Wire(_theirs(body, tree), stream, usage),
         id=request_id,
         **limits(headers),
     )
+    return Chat(asked.model, request, _explain(asked, headers))
+
+
+def _explain(asked: schema.ChatBody, headers: Headers) -> bool:
+    if asked.bicameral is not None and asked.bicameral.explain:
+        return True
     explain = headers.get(b"x-bicameral-explain")
-    told = explain is not None and _header("x-bicameral-explain", explain, ("0", "1").index)
-    return Chat(asked.model, request, bool(told))
+    return explain is not None and bool(_header("x-bicameral-explain", explain, ("0", "1").index))
+
+
+def _theirs(body: bytes, tree: Mapping[str, Any]) -> bytes:
+    """The body without what is ours, which another server would refuse."""
+    if "bicameral" not in tree:
+        return body
+    fields = _raw(body)
+    del fields["bicameral"]
+    return msgspec.json.encode(fields)
 
 
 def parse(body: bytes, max_depth: int) -> dict[str, Any]:
@@ -105,8 +120,8 @@ def typed(tree: Mapping[str, Any], kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
         param = path.rstrip("`").removeprefix("$").lstrip(".") or None
-        if missing := re.search("missing required field `(.*)`", reason):
-            param = f"{param}.{missing[1]}" if param else missing[1]
+        if field := re.search("(?:missing required|unknown) field `(.*)`", reason):
+            param = f"{param}.{field[1]}" if param else field[1]
         raise RequestError(f"{param}: {reason}", param=param) from error
 
 

@@ -32,6 +32,7 @@ class Stream:
     def __init__(self, answer_id: str, model: str, *, usage: bool, explain: bool) -> None:
         self._usage = usage
         self._explain = explain
+        self._id = answer_id
         self._began = False
         self._relayed = False
         head = {"id": f"chatcmpl-{answer_id}", "object": "chat.completion.chunk"}
@@ -62,7 +63,7 @@ class Stream:
             if self._usage:
                 said += self._tail({"usage": usage(done.usage)})
         if self._explain:
-            said += self._tail({"bicameral": explain(done)})
+            said += self._tail({"bicameral": explain(done, self._id)})
         return said + END
 
     def _chunk(
@@ -114,13 +115,13 @@ class Whole:
             "usage": usage(answer.usage),
         }
         if self._explain:
-            body["bicameral"] = explain(self._done)
+            body["bicameral"] = explain(self._done, self._id)
         return _json(body)
 
     def _relayed_body(self, data: bytes) -> bytes:
         if not self._explain:
             return data
-        more = b',"bicameral":' + _json(explain(self._done)) + b"}"
+        more = b',"bicameral":' + _json(explain(self._done, self._id)) + b"}"
         return data.rstrip().removesuffix(b"}") + more
 
 
@@ -140,9 +141,14 @@ def usage(used: Usage) -> dict[str, Any] | None:
     return body
 
 
-def explain(done: Done) -> dict[str, Any]:
-    """Who was asked, what it cost in nano-dollars, and why."""
-    return {"calls": done.calls, "why": done.why}
+def explain(done: Done, answer_id: str) -> dict[str, Any]:
+    """Who was asked, what it cost in nano-dollars, and why; `decision` is null without a mind.
+
+    `inner` are the decisions of minds that are members of it.
+    """
+    decision, *inner = done.decisions or (None,)
+    told = {"id": answer_id, "calls": done.calls, "why": done.why, "decision": decision}
+    return {**told, "inner": inner} if inner else told
 
 
 def _delta(event: Delta) -> dict[str, Any] | None:

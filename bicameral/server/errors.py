@@ -13,6 +13,7 @@ from bicameral.errors import (
     BicameralError,
     Broken,
     BudgetError,
+    JournalError,
     ModelError,
     NotFound,
     Overloaded,
@@ -94,6 +95,8 @@ def fault(error: BicameralError) -> Fault:
             )
         case BudgetError():
             return Fault(status=402, message=str(error), param="budget", code="budget_exceeded")
+        case JournalError():
+            return Fault(status=503, message=str(error), type=BROKEN, code="journal_unavailable")
         case AllFailed():
             return _all_failed(error)
         case ModelError():

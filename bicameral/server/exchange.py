@@ -77,6 +77,7 @@ class Exchange:
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.id = request_id(self.headers)
         self.began = time.perf_counter()
+        self.caller = ""
         self.model = ""
         self.by = ""
         self.status = 0
@@ -114,7 +115,7 @@ class Exchange:
 
     def admit(self) -> None:
         """Raise Refused if this client may not ask, or may not ask now."""
-        self._desk.access.check(self.headers)
+        self.caller = self._desk.access.check(self.headers)
         self._desk.admit()
 
     async def body(self) -> bytes:

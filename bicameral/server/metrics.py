@@ -53,13 +53,15 @@ class Metrics:
         elif isinstance(error, ModelError):
             self.errors[error.model, type(error).__name__] += 1
 
-    def text(self, in_flight: int) -> str:
+    def text(self, in_flight: int, dropped: int) -> str:
         """All of it, as Prometheus scrapes it."""
-        return "\n".join(self._lines(in_flight)) + "\n"
+        return "\n".join(self._lines(in_flight, dropped)) + "\n"
 
-    def _lines(self, in_flight: int) -> Iterator[str]:
+    def _lines(self, in_flight: int, dropped: int) -> Iterator[str]:
         yield from _head("in_flight", "gauge", "Requests being answered.")
         yield f"bicameral_in_flight {in_flight}"
+        yield from _head("journal_dropped_total", "counter", "Decisions that were not kept.")
+        yield f"bicameral_journal_dropped_total {dropped}"
         yield from _head("requests_total", "counter", "Requests answered.")
         for (route, model, status), count in self.requests.items():
             labels = _labels(route=route, model=model, status=str(status))

@@ -17,7 +17,7 @@ _REF = "#/components/schemas/{name}"
 @cache
 def document() -> bytes:
     """The OpenAPI 3.1 document as JSON."""
-    bodies = (schema.ChatBody, schema.EmbeddingBody)
+    bodies = (schema.ChatBody, schema.EmbeddingBody, schema.FeedbackBody)
     _, components = msgspec.json.schema_components(bodies, ref_template=_REF)
     components["Error"] = _ERROR
     return msgspec.json.encode(
@@ -73,12 +73,12 @@ def _header(name: str, what: str, **kind: Any) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "description": what, "schema": kind}
 
 
-def _post(body: str, answer: dict[str, Any], what: str, *more: dict[str, Any]) -> dict[str, Any]:
+def _post(body: str, answer: dict[str, Any], what: str, *headers: dict[str, Any]) -> dict[str, Any]:
     content = _json({"$ref": _REF.format(name=body)})
     return {
         "summary": what,
         "security": [{}, {"key": []}],
-        "parameters": [*_LIMITS, *more],
+        "parameters": list(headers),
         "requestBody": {"required": True, "content": content},
         "responses": _ok(answer) | _errors(400, 401, 402, 403, 404, 413, 415, 429, 502, 503, 504),
     }
@@ -113,7 +113,7 @@ _LIMITS = [
 ]
 _EXPLAIN = _header(
     "x-bicameral-explain",
-    "1: the answer says who was asked, and why.",
+    "1: the answer says who was asked, and why; so does the field bicameral.explain.",
     enum=["0", "1"],
 )
 _MODEL = _object(
@@ -133,13 +133,19 @@ _COMPLETION = _object(
 _VECTORS = _object(object={"const": "list"}, data={"type": "array"}, model={"type": "string"})
 _LIST = _object(object={"const": "list"}, data={"type": "array", "items": _MODEL})
 _STATE = _object(status={"type": "string"})
+_SCORED = _object(object={"const": "feedback"}, id={"type": "string"}, score={"type": "number"})
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 
 _PATHS: dict[str, Any] = {
     "/v1/chat/completions": {
-        "post": _post("ChatBody", _json(_COMPLETION) | _STREAM, "Answer a conversation.", _EXPLAIN)
+        "post": _post(
+            "ChatBody", _json(_COMPLETION) | _STREAM, "Answer a conversation.", *_LIMITS, _EXPLAIN
+        )
     },
-    "/v1/embeddings": {"post": _post("EmbeddingBody", _json(_VECTORS), "Texts to vectors.")},
+    "/v1/embeddings": {
+        "post": _post("EmbeddingBody", _json(_VECTORS), "Texts to vectors.", *_LIMITS)
+    },
+    "/v1/feedback": {"post": _post("FeedbackBody", _json(_SCORED), "Say how good an answer was.")},
     "/v1/models": {"get": _get(_json(_LIST), "Every mind and member.", 401, 403)},
     "/v1/models/{name}": {
         "get": _get(_json(_MODEL), "One mind or member.", 401, 403, 404, path="name")

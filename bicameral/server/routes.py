@@ -55,11 +55,15 @@ class Routes:
         """Whether new requests are taken: 503 once the server goes down."""
         if self._desk.stopping:
             return _json({"status": "stopping"}, 503)
-        return _json({"status": "ready", "models": len(self._brain.models)})
+        journal = self._brain.journal
+        state = "off" if journal is None else "failing" if journal.fault else "ok"
+        return _json({"status": "ready", "models": len(self._brain.models), "journal": state})
 
     async def metrics(self, request: Request) -> Response:
         """Counters for Prometheus."""
-        text = self._desk.metrics.text(len(self._desk.tasks))
+        journal = self._brain.journal
+        dropped = journal.dropped if journal else 0
+        text = self._desk.metrics.text(len(self._desk.tasks), dropped)
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:

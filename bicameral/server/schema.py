@@ -184,6 +184,12 @@ class StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
 
+class Ours(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a body may ask of us and not of a model. `explain`: as the header of that name."""
+
+    explain: bool | None = None
+
+
 class ChatBody(Struct, frozen=True, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
@@ -209,6 +215,7 @@ class ChatBody(Struct, frozen=True, kw_only=True):
     tool_choice: Literal["auto", "none", "required"] | Choice | None = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | ObjectFormat | SchemaFormat | None = None
+    bicameral: Ours | None = None
 
 
 class EmbeddingBody(Struct, frozen=True, kw_only=True):
@@ -223,3 +230,13 @@ class EmbeddingBody(Struct, frozen=True, kw_only=True):
         ]
     )
     encoding_format: Literal["float", "base64"] | None = None
+
+
+class FeedbackBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/feedback: how good an answer was, 0 to 1, or whether it was.
+
+    `id` is the answer's own id, or the x-request-id that it came with.
+    """
+
+    id: Annotated[str, Meta(min_length=1, max_length=256)]
+    score: bool | Annotated[float, Meta(ge=0, le=1)]

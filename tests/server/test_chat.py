@@ -318,7 +318,7 @@ class Endless:
     def model(self, name: str) -> None:
         assert name == "m"
 
-    async def run(self, request: Request, name: str) -> AsyncGenerator[Event]:
+    async def run(self, request: Request, name: str, *, caller: str) -> AsyncGenerator[Event]:
         yield Delta(Text("a"))
 
 
