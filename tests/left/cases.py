@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bicameral.decision import Asked
 from bicameral.left.policy import Case, Estimate
-from bicameral.types import Answer, Card, Feature, Message, Price, Request, Text
+from bicameral.types import (
+    NO_USAGE,
+    Answer,
+    Call,
+    Card,
+    Delta,
+    Done,
+    Feature,
+    Message,
+    Price,
+    Request,
+    Text,
+)
 
 HELLO = Request.ask("hello there", id="request-1")
 
@@ -16,6 +28,21 @@ class Named:
 
     def __init__(self, name: str, **card):
         self.card = Card(name=name, engine="none", features=frozenset(Feature), **card)
+
+
+class Saying:
+    """A member whose answer follows from the request; `seen` keeps the requests."""
+
+    def __init__(self, name: str, says: Callable[[Request], str]):
+        self.card = Card(name=name, engine="none", features=frozenset(Feature) - {Feature.MANY})
+        self.says = says
+        self.seen: list[Request] = []
+
+    async def run(self, request: Request):
+        self.seen.append(request)
+        yield Delta(Text(self.says(request)), by=self.card.name)
+        call = Call(model=self.card.name, usage=NO_USAGE, cost=0)
+        yield Done(usage=NO_USAGE, by=self.card.name, calls=(call,))
 
 
 def case(estimates: Mapping[str, Estimate], *asked: Asked, texts=(), request=HELLO, warm=""):
