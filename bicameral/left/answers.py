@@ -1,16 +1,159 @@
-"""Answers made comparable: texts that say the same give the same."""
+"""Answers made comparable: texts that say the same give the same key, whatever their task.
+
+Rules, not a model: they read what an answer commits to and nothing else, so a text can at most
+decide its own key. All of it takes time in proportion to the length of the text.
+"""
 
 from __future__ import annotations
 
-import json
 import re
+from typing import Literal
 
-_BOUNDARY = re.compile(r"[\s\W_]+")
+from msgspec import Struct
+
+from bicameral.left import choices, final, formulas, numbers, sources, values
+from bicameral.types import Request
+
+Kind = Literal["choice", "number", "exact", "json", "code", "text"]
+
+_HEAD, _TAIL = 20_000, 80_000  # so much is read of a longer text, unless it is JSON or code
+_SHORT = 80  # a longer "the answer is ..." is an argument, not a result
+_CODE = re.compile(
+    r"```|\bdef \w+\(|\b(?:write|implement|complete|fix|refactor)\b[^.\n]{0,60}"
+    r"\b(?:function|program|code|script|class|method|query|regex)\b",
+    re.IGNORECASE,
+)
+_MATH = re.compile(r"\\boxed|\$[^$\n]{1,200}\$|\\[\[(]|\\frac|\\sqrt")
+_COUNT = re.compile(
+    r"\bhow (?:many|much|old|far|long|tall|fast)\b|\b(?:compute|calculate|evaluate|sum of|average"
+    r"|product of|remainder|percent(?:age)?|probability"
+    r"|what is the (?:value|total|number|area|result))\b|\d\s?[-+*/×÷=]\s?\d",
+    re.IGNORECASE,
+)
+_DIGIT = re.compile(r"\d")
+_PERCENT = re.compile(r"%|\bpercent", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"\W{0,3}(?:(?:i'?m|i am) (?:very |so |really )?(?:sorry|unable|not (?:sure|certain|able))"
+    r"|(?:sorry|unfortunately)\b[^.]{0,60}\b(?:can|not|unable)"
+    r"|i (?:do not|don['’]?t|really don['’]?t) (?:know|have (?:enough|access))"
+    r"|i (?:can ?not|can['’]?t|won['’]?t|couldn['’]?t) "
+    r"(?:answer|help|assist|provide|determine|say|fulfill|do)"
+    r"|as an ai\b|no idea\b|unknown\W*$|n/a\W*$|not sure\b"
+    r"|(?:the )?(?:correct )?(?:answer )?"
+    r"(?:cannot|can['’]?t|could not) be (?:determined|answered|known|derived|provided)"
+    r"|not (?:\w+ )?(?:listed|given|provided|known|available|among|in the)\b)",
+    re.IGNORECASE,
+)
+
+
+class Said(Struct, frozen=True):
+    """What an answer says, as its key, and the stretch of the text that says it."""
+
+    key: str
+    start: int
+    end: int
+
+
+def kind(request: Request) -> Kind:
+    """What sort of answer the request wants, guessed from its form and wording."""
+    question = request.question[-_TAIL:]
+    if request.format is not None:
+        return "json"
+    if choices.options(question):
+        return "choice"
+    if _CODE.search(question):
+        return "code"
+    if _COUNT.search(question) and _DIGIT.search(question):
+        return "number"
+    return "exact" if _MATH.search(question) else "text"
+
+
+def key(kind: Kind, prompt: str, answer: str) -> str | None:
+    """Equal for answers to `prompt` that say the same; None: it abstained, or cannot be read."""
+    said = read(kind, prompt, answer)
+    return said.key if said else None
+
+
+def read(kind: Kind, prompt: str, answer: str) -> Said | None:
+    """What `answer` says as an answer of this kind to `prompt`, and where; None if nothing."""
+    text = final.spoken(answer)
+    if kind == "json":
+        return _said(values.found(text))
+    if kind == "code":
+        return _whole(sources.bare(sources.program(text)), text)
+    short, left_out = _ends(text)
+    said = _read(kind, prompt[-_TAIL:], short)
+    if said is None or not left_out or said.start < _HEAD:
+        return said
+    return Said(said.key, said.start + left_out, said.end + left_out)
 
 
 def normalised(text: str) -> str:
-    """JSON by value, else words without case and marks."""
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except ValueError:
-        return _BOUNDARY.sub(" ", text).strip().casefold()
+    """JSON by value, else words without case, marks and articles."""
+    whole = values.found(text) if text.lstrip()[:1] in ("{", "[") else None
+    return whole.text if whole and whole.end == len(text.rstrip()) else final.words(text)
+
+
+def _ends(text: str) -> tuple[str, int]:
+    """The beginning and the end of a long text, and how much was left out between them."""
+    if len(text) <= _HEAD + _TAIL:
+        return text, 0
+    return text[:_HEAD] + text[-_TAIL:], len(text) - _HEAD - _TAIL
+
+
+def _read(kind: Kind, prompt: str, text: str) -> Said | None:
+    percent = _PERCENT.search(prompt) is not None
+    match kind:
+        case "choice":
+            listed = choices.options(prompt)
+            found = choices.chosen(listed, text) if listed else None
+            return Said(found.label, found.start, found.end) if found else None
+        case "number":
+            return _number(text, percent)
+        case "exact":
+            return _exact(text, percent)
+        case _:
+            return _text(text)
+
+
+def _number(text: str, percent: bool) -> Said | None:
+    stated = final.stated(text)
+    if stated is None and _REFUSED.match(text):
+        return None
+    piece = stated or final.last_line(text)
+    number = numbers.value(piece.text, percent=percent)
+    if number is None and not formulas.symbolic(piece.text):
+        number = numbers.mentioned(piece.text, percent=percent)
+    if number is not None:
+        return Said(numbers.shown(number), piece.start, piece.end)
+    return _result(stated, percent) if stated else None
+
+
+def _exact(text: str, percent: bool) -> Said | None:
+    stated = final.stated(text)
+    if stated is None and _REFUSED.match(text):
+        return None
+    return _result(stated or final.last_formula(text) or final.last_line(text), percent)
+
+
+def _result(piece: final.Piece, percent: bool) -> Said | None:
+    if _REFUSED.match(piece.text):
+        return None
+    return _said(final.Piece(formulas.spelled(piece.text, percent=percent), piece.start, piece.end))
+
+
+def _text(text: str) -> Said | None:
+    if _REFUSED.match(text):
+        return None
+    stated = final.stated(text)
+    if stated and len(stated.text) <= _SHORT:
+        return _said(final.Piece(final.words(stated.text), stated.start, stated.end))
+    return _whole(normalised(text), text)
+
+
+def _said(piece: final.Piece | None) -> Said | None:
+    return Said(piece.text, piece.start, piece.end) if piece and piece.text else None
+
+
+def _whole(key: str, text: str) -> Said | None:
+    return Said(key, 0, len(text)) if key.strip() else None
