@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 
 import pytest
 
 from bicameral.errors import (
     AllFailed,
-    Broken,
     BudgetError,
     ReachError,
     Timeout,
-    TooLong,
     Unsupported,
 )
-from bicameral.ledger.meter import Meter
 from bicameral.left.answers import normalised
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
 from bicameral.left.mind import Mind
 from bicameral.left.route import Route
-from bicameral.left.score import Priors
 from bicameral.left.vote import Vote
 from bicameral.model import collect
 from bicameral.types import (
@@ -39,107 +35,8 @@ from bicameral.types import (
     Tool,
     Wire,
 )
-from tests.engines.models import opened
-
-
-@pytest.fixture
-async def member():
-    """Opens metered scripted members; `.leaf` is the model inside."""
-    async with AsyncExitStack() as stack:
-
-        async def open_one(name: str, **keys):
-            leaf = await stack.enter_async_context(opened("scripted", name, **keys))
-            meter = Meter(leaf, lambda call: None)
-            meter.leaf = leaf
-            return meter
-
-        yield open_one
-
 
 HELLO = Request.ask("hello there")
-
-
-async def test_route_asks_the_first_and_streams_it(member):
-    a, b = await member("a", reply="one two"), await member("b")
-    answer = await collect(Mind("m", Route(), [a, b]), HELLO)
-    assert (answer.text, answer.by) == ("one two", "a")
-    assert [call.model for call in answer.calls] == ["a"]
-    assert b.leaf.runs == 0
-
-
-async def test_route_follows_the_estimates(member):
-    a, b = await member("a"), await member("b")
-    mind = Mind("m", Route(), [a, b], estimator=Priors({"a": 0.1, "b": 0.9}))
-    assert (await collect(mind, HELLO)).by == "b"
-
-
-async def test_a_dead_member_is_skipped_and_recorded(member):
-    a = await member("a", fail="unreachable")
-    b = await member("b", reply="alive")
-    answer = await collect(Mind("m", Route(), [a, b]), HELLO)
-    assert answer.text == "alive"
-    assert [(c.model, c.error is None) for c in answer.calls] == [("a", False), ("b", True)]
-    assert answer.usage.total_tokens == 3  # the dead one took nothing up: 2 asked, 1 said
-    assert "a failed" in answer.why
-
-
-async def test_after_the_first_token_nobody_takes_over(member):
-    a, b = await member("a", reply="one two three", die_after=1), await member("b")
-    answer = await collect(Mind("m", Route(), [a, b]), HELLO)
-    assert isinstance(answer.error, Broken)
-    assert answer.text == "one "
-    assert b.leaf.runs == 0
-    assert [c.model for c in answer.calls] == ["a"]
-
-
-async def test_all_dead_says_who_and_why(member):
-    a, b = await member("a", fail="unreachable"), await member("b", fail="overloaded")
-    answer = await collect(Mind("m", Route(), [a, b]), HELLO)
-    assert isinstance(answer.error, AllFailed)
-    assert set(answer.error.failures) == {"a", "b"}
-    assert answer.error.retryable
-
-
-async def test_a_common_failure_is_raised_as_itself(member):
-    a, b = await member("a", fail="too_long"), await member("b", fail="too_long")
-    answer = await collect(Mind("m", Route(), [a, b]), HELLO)
-    assert isinstance(answer.error, TooLong)
-
-
-async def test_cascade_stops_at_a_sure_answer(member):
-    a, b = await member("a", reply="sure", confidence=0.95), await member("b", reply="dear")
-    answer = await collect(Mind("m", Cascade(0.8), [a, b]), HELLO)
-    assert (answer.text, b.leaf.runs) == ("sure", 0)
-    assert answer.why == "cascade of m; a was 0.95 sure"
-    assert answer.logprobs == ()  # asked for by the cascade, not by the caller
-
-
-async def test_cascade_goes_on_when_unsure_and_sums_the_usage(member):
-    a, b = await member("a", reply="hm", confidence=0.3), await member("b", reply="dear")
-    answer = await collect(Mind("m", Cascade(0.8), [a, b]), HELLO)
-    assert answer.text == "dear"
-    assert [c.model for c in answer.calls] == ["a", "b"]
-    assert answer.usage.prompt_tokens == 4
-    assert answer.usage.completion_tokens == 2
-    assert "0.30 sure" in answer.why
-
-
-async def test_cascade_does_not_trust_an_answer_it_cut(member):
-    a, b = await member("a", reply="on and on and on"), await member("b", reply="dear")
-    mind = Mind("m", Cascade(0.8, try_tokens=2), [a, b])
-    answer = await collect(mind, HELLO)
-    assert answer.text == "dear"
-    assert answer.calls[0].usage.completion_tokens == 2
-    assert "cut at 2 tokens" in answer.why
-    short = await collect(mind, HELLO.but(sampling=Sampling(max_tokens=1)))
-    assert short.text == "on "  # the caller's own limit is no reason to doubt
-
-
-async def test_cascade_falls_back_to_the_surest_when_the_last_is_dead(member):
-    a = await member("a", reply="first", confidence=0.5)
-    b = await member("b", reply="second", confidence=0.4)
-    c = await member("c", fail="broken")
-    assert (await collect(Mind("m", Cascade(0.8), [a, b, c]), HELLO)).text == "first"
 
 
 async def test_vote_takes_the_majority(member):
@@ -166,24 +63,6 @@ async def test_a_tied_vote_goes_to_the_first_named(member):
 )
 def test_equal_answers_are_normalised_alike(left, right):
     assert normalised(left) == normalised(right)
-
-
-async def test_fuse_gives_the_judge_the_panel_and_streams_it(member):
-    a, b = await member("a", reply="alpha"), await member("b", reply="beta")
-    judge = await member("judge")  # echoes the last user message: the brief
-    answer = await collect(Mind("m", Fuse(judge), [a, b]), HELLO)
-    assert "[Answer 1]\nalpha" in answer.text
-    assert "[Answer 2]\nbeta" in answer.text
-    assert [c.model for c in answer.calls] == ["a", "b", "judge"]
-
-
-async def test_one_failed_panel_member_or_judge_does_not_kill_the_answer(member):
-    a, b = await member("a", reply="alpha"), await member("b", fail="broken")
-    c = await member("c", reply="gamma")
-    judge = await member("judge", fail="timeout")
-    answer = await collect(Mind("m", Fuse(judge), [a, b, c]), HELLO)
-    assert answer.text == "alpha"
-    assert len(answer.calls) == 4
 
 
 async def test_minds_nest_and_every_leaf_call_is_counted(member):
