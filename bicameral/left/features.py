@@ -1,16 +1,18 @@
 """What a prompt looks like, as numbers: hashed n-grams, static word vectors, a few counts.
 
-Words and pairs of words are hashed into buckets (Weinberger et al., arXiv 0902.2206), weighted by
-tf-idf and projected by a fitted SVD; a CJK character is a word. Static vectors come from wordllama
+Words and pairs of words, known by their hashes, are weighted by tf-idf and projected by a fitted
+SVD (latent semantic analysis); a CJK character is a word. Static vectors come from wordllama
 where it is installed. Everything is arrays: nothing to unpickle, nothing to download.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,7 +24,7 @@ from bicameral.errors import ConfigError
 
 Array = NDArray[np.float32]
 
-BUCKETS = 1 << 15
+VOCABULARY = 24_000
 STATIC = 256
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W\d_{_CJK}]+|\d+|[^\w\s]")
@@ -37,8 +39,10 @@ _LATEX = re.compile(r"\\[a-zA-Z]+|\$")
 class Features:
     """Turns prompts into vectors. `static`: it was fitted with wordllama and needs it."""
 
-    idf: Array  # BUCKETS
-    project: Array  # BUCKETS x D
+    grams: NDArray[np.uint32]  # V: the hashes it knows
+    idf: Array  # V
+    rare: float  # the idf of a word it does not know
+    project: Array  # V x D
     soft: float
     static: bool
     centre: Array  # STATIC
@@ -50,15 +54,19 @@ class Features:
         if self.static:
             _static()
 
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        return {int(gram): row for row, gram in enumerate(self.grams)}
+
     @property
-    def wide(self) -> int:
-        """How many numbers come from n-grams; they are the first."""
-        return int(self.project.shape[1])
+    def text(self) -> int:
+        """How many numbers, the first ones, tell what it says; the rest are counts."""
+        return int(self.project.shape[1]) + STATIC * self.static
 
     @property
     def size(self) -> int:
         """Numbers per prompt."""
-        return self.wide + STATIC * self.static + len(self.mean)
+        return self.text + len(self.mean)
 
     def __call__(self, prompts: Sequence[str]) -> Array:
         """One row per prompt."""
@@ -68,8 +76,8 @@ class Features:
         return out
 
     def _fill(self, row: Array, text: str) -> None:
-        wide = self.wide
-        where, weight = weighted(text, self.idf)
+        wide = self.project.shape[1]
+        where, weight = self.weighted(text)
         if len(where):
             part = weight @ self.project[where]
             # Soft: a prompt of unknown words stays near 0, it is not blown up to unit length.
@@ -78,12 +86,24 @@ class Features:
             part = static(text) - self.centre
             row[wide : wide + STATIC] = part / (np.sqrt(part @ part) + 1e-6)
         far = np.clip((counts(text) - self.mean) * self.scale, -self.bound, self.bound)
-        row[row.size - len(self.mean) :] = far
+        row[self.text :] = far
+
+    def weighted(self, text: str) -> tuple[NDArray[np.intp], Array]:
+        """Rows of the grams it knows and their tf-idf, as a part of the whole text's length."""
+        rows, found = self._rows, grams(text)
+        known = [(row, n) for gram, n in found.items() if (row := rows.get(gram)) is not None]
+        where = np.array([row for row, _ in known], dtype=np.intp)
+        times = np.array([n for _, n in known], dtype=np.float32)
+        weight = (1 + np.log(times)) * self.idf[where]
+        length = weight @ weight + (len(found) - len(known)) * self.rare * self.rare
+        return where, weight / np.sqrt(length + 1e-9)
 
     def pack(self) -> dict[str, Any]:
         """Arrays and JSON values from which `unpack` makes it again; half precision suffices."""
         return {
+            "grams": self.grams,
             "idf": self.idf,
+            "rare": self.rare,
             "project": self.project.astype(np.float16),
             "soft": self.soft,
             "static": self.static,
@@ -105,17 +125,11 @@ def shortened(text: str) -> str:
 
 
 def grams(text: str) -> dict[int, int]:
-    """How often each bucket of words and of pairs of neighbouring words occurs."""
-    found: dict[int, int] = {}
-    before = 0
-    for word in _WORD.findall(text.lower()):
-        code = _code(word)
-        one = code % BUCKETS
-        found[one] = found.get(one, 0) + 1
-        if before:
-            two = (before * 31 + code) * 2654435761 % 0x100000000 % BUCKETS
-            found[two] = found.get(two, 0) + 1
-        before = code
+    """How often each word and each pair of neighbouring words occurs, by their hashes."""
+    words = [_code(word) for word in _WORD.findall(text.lower())]
+    found = dict(Counter(words))
+    for pair, times in Counter(pairwise(words)).items():
+        found[(pair[0] * 0x9E3779B1 + pair[1]) & 0xFFFFFFFF] = times
     return found
 
 
@@ -124,15 +138,6 @@ def _code(word: str) -> int:
     # What a number is matters less than how long it is.
     shape = "0" * min(len(word), 4) if word.isdecimal() else word
     return crc32(shape.encode("utf-8", "replace"))
-
-
-def weighted(text: str, idf: Array) -> tuple[NDArray[np.intp], Array]:
-    """The buckets of a text and their tf-idf, of unit length; tf is sublinear."""
-    found = grams(text)
-    where = np.fromiter(found.keys(), dtype=np.intp, count=len(found))
-    times = np.fromiter(found.values(), dtype=np.float32, count=len(found))
-    weight = (1 + np.log(times)) * idf[where]
-    return where, weight / (np.sqrt(weight @ weight) + 1e-9)
 
 
 def counts(text: str) -> Array:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,14 +24,9 @@ _TOPICS = 32
 _FOLDS = 5
 # Half: all the counts together weigh as much as half a unit vector.
 _COUNTS = 0.5
-_ALIENS = 200
+# Nine prompts of ten are known; one this much less familiar than they are is unknown.
+_FAR = 0.6
 _CENT = 1e-9  # dollars: what is cheaper is as good as free
-
-_LOWER = "abcdefghijklmnopqrstuvwxyz"
-_MOVED = str.maketrans(
-    _LOWER + _LOWER.upper(),
-    "qzjxkwvbyfpgmhcudlrniotaes" + "qzjxkwvbyfpgmhcudlrniotaes".upper(),
-) | {code: 0x3400 + (code * 7 - 0x4E00) % 0x1900 for code in range(0x4E00, 0xA000)}
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,41 +124,55 @@ def calibration(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Cali
 
 def fit_features(prompts: Sequence[str], seed: int = 0) -> Features:
     """Features fitted on texts alone: rarity of n-grams, their main directions, usual counts."""
-    from scipy.sparse import csr_matrix
-    from sklearn.decomposition import TruncatedSVD
-
     texts = [features.shortened(prompt) for prompt in prompts]
-    times = np.zeros(features.BUCKETS)
-    for text in texts:
-        times[list(features.grams(text))] += 1
-    idf = (np.log((1 + len(texts)) / (1 + times)) + 1).astype(np.float32)
-    pairs = [features.weighted(text, idf) for text in texts]
-    ends = np.cumsum([0, *(len(where) for where, _ in pairs)])
-    where = np.concatenate([w for w, _ in pairs])
-    # What occurs once says nothing about other prompts.
-    weight = np.concatenate([v for _, v in pairs]) * (times[where] > 1)
-    table = csr_matrix((weight, where, ends), shape=(len(texts), features.BUCKETS))
-    dims = max(1, min(_DIMS, len(texts) // 4))
-    svd = TruncatedSVD(dims, random_state=seed, n_iter=4).fit(table)
-    project = svd.components_.T.astype(np.float16).astype(np.float32)
-    usual = float(np.median(np.linalg.norm(table @ project, axis=1)))
     counts = np.array([features.counts(text) for text in texts])
-    spread = counts.std(axis=0)
-    scale = np.where(spread > 1e-6, _COUNTS / np.sqrt(counts.shape[1]), 0)
+    spread, each = counts.std(axis=0), _COUNTS / float(np.sqrt(counts.shape[1]))
     has = features.has_static()
     centre = np.zeros(features.STATIC)
     if has:
         centre = np.mean([features.static(text) for text in texts], axis=0)
-    return Features(
-        idf=idf,
-        project=np.ascontiguousarray(project),
-        soft=0.3 * usual + 1e-6,
+    vocabulary = _vocabulary(texts)
+    draft = Features(
+        **vocabulary,
+        project=np.zeros((len(vocabulary["grams"]), 0), dtype=np.float32),
+        soft=1.0,
         static=has,
         centre=centre.astype(np.float32),
         mean=counts.mean(axis=0),
-        bound=3 * _COUNTS / float(np.sqrt(counts.shape[1])),
-        scale=(scale / np.maximum(spread, 1e-6)).astype(np.float32),
+        scale=np.where(spread > 1e-6, each / np.maximum(spread, 1e-6), 0).astype(np.float32),
+        bound=3 * each,
     )
+    return _projected(draft, texts, seed)
+
+
+def _projected(draft: Features, texts: Sequence[str], seed: int) -> Features:
+    """With the main directions of the texts' grams (latent semantic analysis)."""
+    from scipy.sparse import csr_matrix
+    from sklearn.decomposition import TruncatedSVD
+
+    dims = min(_DIMS, len(texts) // 4, len(draft.grams) - 1)
+    if dims < 1:
+        return draft
+    pairs = [draft.weighted(text) for text in texts]
+    ends = np.cumsum([0, *(len(where) for where, _ in pairs)])
+    where, weight = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    table = csr_matrix((weight, where, ends), shape=(len(texts), len(draft.grams)))
+    svd = TruncatedSVD(dims, random_state=seed, n_iter=4).fit(table)
+    project = np.ascontiguousarray(svd.components_.T.astype(np.float16).astype(np.float32))
+    usual = float(np.median(np.linalg.norm(table @ project, axis=1)))
+    return replace(draft, project=project, soft=0.3 * usual + 1e-6)
+
+
+def _vocabulary(texts: Sequence[str]) -> dict[str, Any]:
+    """The grams that occur more than once, and how rare each is; those in most texts first."""
+    times = Counter(gram for text in texts for gram in features.grams(text))
+    often = sorted((-n, gram) for gram, n in times.items() if n > 1)[: features.VOCABULARY]
+    idf = [np.log((1 + len(texts)) / (1 - n)) + 1 for n, _ in often]
+    return {
+        "grams": np.array([gram for _, gram in often], dtype=np.uint32),
+        "idf": np.array(idf, dtype=np.float32),
+        "rare": float(np.log((1 + len(texts)) / 2)) + 1,
+    }
 
 
 def _see(prompts: Sequence[str], seed: int) -> _Seen:
@@ -172,11 +183,11 @@ def _see(prompts: Sequence[str], seed: int) -> _Seen:
     landmarks = x[order[:_LANDMARKS]].astype(np.float16).astype(np.float32)
     near = scores.nearness(x, landmarks, _GAMMA)
     white = _whiten(scores.nearness(landmarks, landmarks, _GAMMA))
-    counts = x[:, x.shape[1] - len(look.mean) :]
+    counts = x[:, look.text :]
     a = np.hstack([near @ white, counts]).astype(np.float64)
-    alien = look([_alien(prompts[i]) for i in order[:_ALIENS]])
-    like = [scores.familiarity(rows, landmarks, look.wide) for rows in (x, alien)]
-    return _Seen(look, x, landmarks, near, white, a, like[0], _bars(*like))
+    familiar = scores.familiarity(x, landmarks, look.text)
+    high = float(np.quantile(familiar, 0.1))
+    return _Seen(look, x, landmarks, near, white, a, familiar, (_FAR * high, high))
 
 
 def _whiten(near: Array) -> Floats:
@@ -184,17 +195,6 @@ def _whiten(near: Array) -> Floats:
     keep = values > 1e-5 * values[-1]
     white: Floats = vectors[:, keep] / np.sqrt(values[keep])
     return white
-
-
-def _alien(text: str) -> str:
-    """The same shape in words nobody knows: each letter moved on, CJK to rarer characters."""
-    return text.translate(_MOVED)
-
-
-def _bars(usual: Floats, alien: Floats) -> tuple[float, float]:
-    """Nothing is known of texts in unknown words, all of most texts that are like the table's."""
-    low, high = float(np.median(alien)), float(np.quantile(usual, 0.05))
-    return low, max(high, 1.1 * low + 1e-6)
 
 
 def _rates(score: Floats) -> Floats:

@@ -48,11 +48,6 @@ class Scores:
     free: Floats  # 2 x M: cost and seconds far from everything known
     sharp: float  # of topics
 
-    @property
-    def width(self) -> int:
-        """Counts among the features: the last ones."""
-        return len(self.features.mean)
-
     def look(self, prompts: Sequence[str]) -> Array:
         """The features of prompts, a row each."""
         return self.features(prompts)
@@ -75,10 +70,10 @@ class Scores:
 
     def _heads(self, x: Array) -> tuple[Floats, Floats]:
         near = nearness(x, self.landmarks, self.gamma)
-        counts = x[:, x.shape[1] - self.width :]
+        counts = x[:, self.features.text :]
         k = near.shape[1]
         out = self.heads[0] + near @ self.heads[1 : 1 + k] + counts @ self.heads[1 + k :]
-        familiar = familiarity(x, self.landmarks, self.features.wide)
+        familiar = familiarity(x, self.landmarks, self.features.text)
         return out.astype(np.float64), known(familiar, self.bars)
 
     def _quality(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
@@ -137,13 +132,13 @@ def nearness(x: Array, landmarks: Array, gamma: float) -> Array:
     return near
 
 
-def familiarity(x: Array, landmarks: Array, wide: int) -> Floats:
+def familiarity(x: Array, landmarks: Array, text: int) -> Floats:
     """How alike in words to the most alike landmarks other than the prompt itself, 0 to 1.
 
-    Not nearness: that is as much about shape, and a text in unknown words may have any shape.
+    Not nearness: a text in unknown words may still have a well-known shape.
     """
-    alike = x[:, :wide] @ landmarks[:, :wide].T
-    whole = (x[:, :wide] ** 2).sum(axis=1)[:, None]
+    alike = x[:, :text] @ landmarks[:, :text].T
+    whole = (x[:, :text] ** 2).sum(axis=1)[:, None]
     alike = np.where(alike > 0.999 * whole, np.minimum(alike, 0), alike)
     k = min(_ALIKE, alike.shape[1])
     top: Floats = np.partition(alike, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
