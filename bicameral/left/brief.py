@@ -59,15 +59,18 @@ def aside(request: Request, format: JsonFormat | None = None) -> Request:
     return request.but(sampling=sampling, format=format)
 
 
-def leaving_room(request: Request, steps: int) -> Request:
-    """The request for the first of `steps` steps: it may take its part of time and budget."""
-    changes: dict[str, float | int] = {}
+def leaving_time(request: Request, steps: int) -> Request:
+    """The request for the first of `steps` steps, which may take its part of the time only."""
     left = request.remaining()
-    if left is not None and steps > 1:
-        changes["deadline"] = time.monotonic() + left * (1 - 1 / (steps + 1))
-    if request.budget is not None and steps > 1:
-        changes["budget"] = request.budget // steps
-    return request.but(**changes) if changes else request
+    if left is None or steps < 2:
+        return request
+    return request.but(deadline=time.monotonic() + left * (1 - 1 / (steps + 1)))
+
+
+def leaving_room(request: Request, steps: int) -> Request:
+    """The request for the first of `steps` steps, which may take its part of time and budget."""
+    budget = None if request.budget is None else request.budget // max(1, steps)
+    return leaving_time(request, steps).within(budget=budget)
 
 
 def weights(indices: Sequence[int], quality: Mapping[int, float]) -> dict[int, float]:

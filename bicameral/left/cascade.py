@@ -18,6 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bicameral.decision import Asked
+from bicameral.left.brief import leaving_time
 from bicameral.left.policy import Case, Step, Verdict
 from bicameral.left.worth import Worth, expected
 from bicameral.model import Model
@@ -199,7 +200,10 @@ class Cascade:
     # --- both ----------------------------------------------------------------------------------
 
     def _step(self, case: Case, member: Model, *, final: bool, why: str) -> Step:
-        request = case.request if final else self._trial(case.request, member)
+        """Unless it is `final`, one that is slow leaves time for another."""
+        request = case.request
+        if not final:
+            request = leaving_time(self._trial(request, member), min(2, len(case.left)))
         return Step(models=(member,), request=request, final=final, why=why)
 
     def _trial(self, request: Request, model: Model) -> Request:

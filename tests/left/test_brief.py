@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bicameral.left.brief import aside, laid_out, leaving_room, shuffled, told, weights
+from bicameral.left.brief import (
+    aside,
+    laid_out,
+    leaving_room,
+    leaving_time,
+    shuffled,
+    told,
+    weights,
+)
 from bicameral.types import JsonFormat, Message, Request, Sampling, Text
 from tests.left.cases import HELLO
 
@@ -60,6 +68,7 @@ def test_room_is_left_for_what_follows(steps, part):
     assert end - request.deadline == pytest.approx(10_000 * (1 - part), abs=100)
     assert request.budget == 900 // steps
     assert leaving_room(HELLO, steps) is HELLO
+    assert leaving_time(HELLO.but(budget=900), steps).budget == 900
 
 
 def test_parts_by_quality():

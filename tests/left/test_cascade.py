@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 
 import pytest
 from msgspec.structs import replace
@@ -187,6 +188,16 @@ def test_signs_of_an_answer_without_anything_learned():
         Asked(model="a", error="down"),
     ]
     assert sounding(case({"a": expect(0.6)}, *asked)) == [1.0, 0.0, 0.4, 0.6, 0.0, 0.0]
+
+
+def test_a_trial_leaves_time_for_another_member():
+    end = time.monotonic() + 10_000
+    request = HELLO.but(deadline=end, budget=5)
+    trial = Cascade(0.8).next(case(TWO, request=request))
+    assert end - trial.request.deadline > 3_000
+    assert trial.request.budget == 5
+    last = Cascade(0.8).next(case(TWO, Asked(model="cheap", error="slow"), request=request))
+    assert last.request is request
 
 
 def test_the_settings_are_what_was_wanted():
