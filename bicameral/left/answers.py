@@ -123,7 +123,7 @@ def _number(text: str, percent: bool) -> Said | None:
     piece = stated or final.last_line(text)
     number = numbers.value(piece.text, percent=percent)
     if number is None and not formulas.symbolic(piece.text):
-        number = numbers.mentioned(piece.text, percent=percent)
+        number = numbers.mentioned(piece.text, stated=stated is not None, percent=percent)
     if number is not None:
         return Said(numbers.shown(number), piece.start, piece.end)
     return _result(stated, percent) if stated else None

@@ -5,6 +5,7 @@ Every search is over bounded pieces, so the time grows with the length of the te
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 
@@ -24,6 +25,7 @@ _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.){0,500})\"", re.DOTALL)
 _BARE = re.compile(r"[^,}\n]{0,500}")
 _FORMULA = re.compile(r"\$([^$\n]{1,500})\$|\\\(([^\n]{1,500}?)\\\)")
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_decoder = json.JSONDecoder()
 _BETWEEN = re.compile(r"[\W_]+")
 _ARTICLE = re.compile(r"\b(?:the|a|an) ")
 
@@ -84,6 +86,12 @@ def _field(text: str) -> Piece | None:
     if value := _QUOTED.match(text, name.end()):
         inner = value[1].replace('\\"', '"').replace("\\\\", "\\")
         return Piece(inner, *value.span(1))
+    if text[name.end() : name.end() + 1] in ("{", "["):
+        try:
+            end = _decoder.raw_decode(text, name.end())[1]
+        except (ValueError, RecursionError):
+            return None
+        return _cut(text, name.end(), end)
     bare = _BARE.match(text, name.end())
     return bare and Piece(bare[0], *bare.span())
 

@@ -58,7 +58,7 @@ _LONGEST = 500
 
 def spelled(text: str, *, percent: bool = False) -> str:
     """The one spelling of a result; "" if it says nothing. A number is spelled by its value."""
-    text, before = text.strip()[:_LONGEST], None
+    text, before = _unquoted(text.strip()[:_LONGEST]), None
     while before != text:
         number = numbers.value(text, percent=percent)
         if number is not None:
@@ -66,6 +66,13 @@ def spelled(text: str, *, percent: bool = False) -> str:
         before, text = text, _BOXED.sub(r"\1", text)
         text = _once(text) if _MATH.search(text) else words(text)
     return text
+
+
+def _unquoted(text: str) -> str:
+    """Without the quotes around the whole, if it holds no other."""
+    quote = text[:1]
+    around = quote in ("'", '"', "`") and len(text) > 1 and text.find(quote, 1) == len(text) - 1
+    return text[1:-1] if around else text
 
 
 def symbolic(text: str) -> bool:
@@ -78,7 +85,7 @@ def _once(text: str) -> str:
     text = _SHORT_FRAC.sub(_fraction, _FRAC.sub(_fraction, text))
     text = _ROOT.sub(lambda m: f"sqrt({m[1] or m[2] or ''})", text)
     text = _POWER.sub(lambda m: m[1] + _held(m[2]), text)
-    text = "".join(text.split()).rstrip(".,;:!")
+    text = "".join(text.split()).rstrip(".,;:!").replace('"', "'")
     text = _DECIMAL.sub(lambda m: _trimmed(m[1]), text)
     text = _LEFT_OF.sub("", text)
     outer = _OUTER.fullmatch(text)

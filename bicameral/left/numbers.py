@@ -51,13 +51,17 @@ def value(text: str, *, percent: bool = False) -> Fraction | None:
     return _worth(found, percent) if _UNIT.fullmatch(text, found.end()) else None
 
 
-def mentioned(text: str, *, percent: bool = False) -> Fraction | None:
-    """The one number that `text` arrives at: what follows the last "=", else the last there is."""
+def mentioned(text: str, *, stated: bool, percent: bool = False) -> Fraction | None:
+    """The number that `text` arrives at: the last one, or behind the last "=" if there is any.
+
+    `stated`: the text is said to be the result, so what it begins with counts, not what it adds.
+    """
     text = _readable(text)
     after = text.rpartition("=")[2]
-    for part in (after, text):
-        if found := latest(_NUMBER, part):
-            return _worth(found, percent)
+    found = latest(_NUMBER, after) if len(after) < len(text) else None
+    found = found or (_NUMBER.search(text) if stated else latest(_NUMBER, text))
+    if found:
+        return _worth(found, percent)
     names = _NAMED.findall(text)
     return Fraction(_NAMES.index(names[-1].casefold())) if names else None
 
