@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bicameral.left.policy import Case, Policy, Step, Verdict
+from bicameral.left.policy import Case, Estimate, Policy, Step, Verdict
 from bicameral.left.route import Route
 from bicameral.left.worth import Worth
 from bicameral.types import Feature
@@ -22,7 +22,9 @@ class Auto:
     """What `worth` prefers among members and `arms`: policies by name, with who is in them.
 
     An arm counts only where every member of it can take the request and the estimates know it.
-    Whatever fails altogether is followed by the best member that is left.
+    Whatever fails altogether is followed by the best member that is left. `means` are qualities
+    over all prompts: only `lean` of what an estimate differs from them is believed, as the best of
+    many noisy estimates is mostly noise.
     """
 
     name = "auto"
@@ -32,26 +34,30 @@ class Auto:
         self,
         arms: Mapping[str, tuple[Policy, frozenset[str]]] | None = None,
         worth: Worth | None = None,
+        means: Mapping[str, float] | None = None,
+        lean: float = 1.0,
     ) -> None:
         self._arms = dict(arms or {})
         self._worth = worth or Worth()
+        self._means = dict(means or {})
+        self._lean = lean
         self._route = Route(self._worth)
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """What a right answer is worth, and the arms with their own settings."""
         arms = {name: dict(policy.settings) for name, (policy, _) in self._arms.items()}
-        return {**self._worth.settings, "arms": arms}
+        return {**self._worth.settings, "lean": self._lean, "means": self._means, "arms": arms}
 
     def next(self, case: Case) -> Step | None:
         """The next step of the arm that was chosen; a member, if that is what was chosen."""
         arm, why = self._chosen(case)
         if arm is None:
-            return self._route.next(case)
+            return self._route.next(self._leant(case))
         step = self._arms[arm][0].next(case)
         if step is not None:
             return step if case.asked else replace(step, why=_joined(why, step.why))
-        return None if case.good else self._route.next(case)
+        return None if case.good else self._route.next(self._leant(case))
 
     def settle(self, case: Case) -> Verdict:
         """What the arm makes of the answers."""
@@ -68,9 +74,23 @@ class Auto:
             for name, (policy, members) in self._arms.items()
             if members <= here and name in case.estimates and not asks(case, policy.refuses)
         }
-        offered = {n: e for n, e in case.estimates.items() if n in here or n in open_to}
+        leant = self._leant(case).estimates
+        offered = {n: e for n, e in leant.items() if n in here or n in open_to}
         pick = self._worth.pick(offered, case.warm)
         return (pick.name if pick.name in open_to else None), pick.why
+
+    def _leant(self, case: Case) -> Case:
+        """The case with estimates as far as they are believed."""
+        if self._lean == 1.0:
+            return case
+        believed = {name: self._believed(name, e) for name, e in case.estimates.items()}
+        return replace(case, estimates=believed)
+
+    def _believed(self, name: str, estimate: Estimate) -> Estimate:
+        mean = self._means.get(name)
+        if mean is None:
+            return estimate
+        return replace(estimate, quality=mean + self._lean * (estimate.quality - mean))
 
 
 def asks(case: Case, features: frozenset[Feature]) -> bool:

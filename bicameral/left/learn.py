@@ -27,6 +27,7 @@ _VOTERS = 12
 _FOLDS = 3
 # What a right answer is worth, in calls of the dearest member: from thrift to quality alone.
 _WORTHS = (0.5, 1.5, 5.0, 15.0, 50.0, 150.0, 500.0)
+_LEANS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def learn(outcomes: Outcomes, seed: int = 0) -> Learned:
@@ -43,13 +44,15 @@ def learn(outcomes: Outcomes, seed: int = 0) -> Learned:
     field = _field(table, quality[:, columns], topics, seed)
     field = replace(field, none=np.array(ballot.none))
     arms, tried = _arms(table, field, seed)
+    whole = _with(outcomes, arms, tried)
     return Learned(
-        scores=fit_scores(_with(outcomes, arms, tried), seed),
+        scores=fit_scores(whole, seed),
         ballot=ballot,
         weights=weights,
         members=tuple(_member(outcomes, m) for m in range(len(outcomes.models))),
         arms=arms,
         tells=_tells(field),
+        lean=_lean(whole, arms, seed),
         prompts=len(outcomes.ids),
     )
 
@@ -177,7 +180,9 @@ def _with(outcomes: Outcomes, arms: Sequence[Arm], tried: Sequence[Panel]) -> Ou
         "checked": nan,
         "answer": np.full(cost.shape, None, dtype=object),
     }
-    joined: dict[str, Any] = {k: np.concatenate([getattr(outcomes, k), v], axis=1) for k, v in more.items()}
+    joined: dict[str, Any] = {
+        k: np.concatenate([getattr(outcomes, k), v], axis=1) for k, v in more.items()
+    }
     return replace(outcomes, models=(*outcomes.models, *(arm.name for arm in arms)), **joined)
 
 
@@ -207,6 +212,24 @@ def _tells(field: Field) -> float:
         left += float(((sure[:, 0] - value[:, 0]) ** 2).sum())
         spread += float(((value[:, 0] - value[:, 0].mean()) ** 2).sum())
     return float(np.clip(1 - left / spread, 0.0, 1.0)) if spread else 0.0
+
+
+def _lean(whole: Outcomes, arms: Sequence[Arm], seed: int) -> float:
+    """How far to believe estimates of single prompts: what pays best on held-out prompts."""
+    barred = {arm.name for arm in arms if not arm.admitted}
+    whole = whole.only([name for name in whole.models if name not in barred])
+    quality, _, _ = out_of_fold(whole, seed=seed)
+    mean, cost = _means(whole.score), _costs(whole)
+    score = np.where(np.isnan(whole.score), mean, whole.score)
+    rows = np.arange(len(score))
+    reached = dict.fromkeys(_LEANS, 0.0)
+    for lean in _LEANS:
+        believed = mean + lean * (quality - mean)
+        for worth in np.array(_WORTHS) * _means(cost).max():
+            price = cost / worth
+            chosen = (believed - price).argmax(axis=1)
+            reached[lean] += float((score[rows, chosen] - price[rows, chosen]).mean())
+    return max(reached, key=lambda lean: reached[lean])
 
 
 def _kinds(outcomes: Outcomes) -> tuple[bool, bool]:

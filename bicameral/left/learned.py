@@ -71,7 +71,8 @@ class Learned:
     """Scores of members and arms, the ballot and its weights, the arms.
 
     `tells` is how far an answer shows, once it is there, whether it is right: the share of the
-    variance of being right that the ballot explains from one answer.
+    variance of being right that the ballot explains from one answer. `lean` is how far `auto`
+    should follow the estimates for a single prompt rather than the means over all, 0 to 1.
     """
 
     scores: Scores
@@ -80,6 +81,7 @@ class Learned:
     members: tuple[Member, ...]
     arms: tuple[Arm, ...]
     tells: float
+    lean: float
     prompts: int
 
     def policy(self, name: str, worth: Worth | None = None, **options: Any) -> Policy:
@@ -94,7 +96,10 @@ class Learned:
                 return self._panel(self._preferred(worth), **options)
             case "auto":
                 arms = [arm for arm in self.arms if arm.admitted]
-                return Auto({a.name: (self._panel(a), frozenset(a.order)) for a in arms}, worth)
+                means = {m.name: m.quality for m in self.members}
+                means |= {arm.name: arm.quality for arm in arms}
+                panels = {a.name: (self._panel(a), frozenset(a.order)) for a in arms}
+                return Auto(panels, worth, means, self.lean)
         raise ConfigError(f"'{name}' learns nothing: use route, cascade, vote or auto")
 
     def posthoc(self, case: Case) -> Sequence[float]:
@@ -127,7 +132,8 @@ class Learned:
         total = sha256()
         for key, value in sorted(self._packed().items()):
             total.update(key.encode())
-            total.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+            array = isinstance(value, np.ndarray)
+            total.update(value.tobytes() if array else json.dumps(value).encode())
         return total.hexdigest()[:12]
 
     def _packed(self) -> dict[str, Any]:
@@ -140,6 +146,7 @@ class Learned:
             "members": msgspec.to_builtins(self.members),
             "arms": msgspec.to_builtins(self.arms),
             "tells": self.tells,
+            "lean": self.lean,
             "prompts": self.prompts,
             "format": _FORMAT,
         }
@@ -177,6 +184,7 @@ class Learned:
             members=msgspec.convert(parts["members"], tuple[Member, ...]),
             arms=msgspec.convert(parts["arms"], tuple[Arm, ...]),
             tells=parts["tells"],
+            lean=parts["lean"],
             prompts=parts["prompts"],
         )
 

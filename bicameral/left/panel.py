@@ -1,8 +1,8 @@
 """Whom to ask in which order, and when to stop: optimal stopping, learned from outcomes.
 
-For an order of members the bars follow by backward induction: after each answer, the value of
-going on is regressed on how sure the leader is (Longstaff and Schwartz 2001), and the bar lies
-where going on stops paying. The order grows greedily, each member put where it helps most.
+Cheap members come first. After each answer the leader's probability of being right is held
+against a bar, above which going on does not pay; who is in, and the bars, are what made the most
+of the recorded answers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from bicameral.left.tally import Given
 
 Floats = NDArray[np.float64]
 
-_NEVER = 1.01
-_ENOUGH = 2000
+_RESCUES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)
 
 
 @dataclass(frozen=True)
@@ -93,35 +92,36 @@ def _sure(field: Field, score: Floats, count: NDArray[np.intp]) -> Floats:
 
 
 def fit_bars(field: Field, order: Sequence[int], worth: float) -> Panel:
-    """The bars that make the most of `order` when a right answer is worth `worth`."""
+    """The bars that make the most of `order` when a right answer is worth `worth`.
+
+    Going on pays while (1 - sure) x rescue x worth exceeds the next price, where rescue is how
+    often going on turns a wrong leader right. That one number is fitted; a bar for each place of
+    its own (backward induction on regressed values, Longstaff and Schwartz 2001) fits the noise.
+    """
     sure, value = play(field, order)
-    last = len(order) - 1
-    quality, calls = value[:, last].copy(), np.zeros(len(value))
-    cost = np.zeros(len(value))
-    bars = [0.0] * last
-    for j in range(last - 1, -1, -1):
-        price = _price(field, order[j + 1])
-        gain = worth * (quality - value[:, j]) - cost - price
-        bars[j] = _bar(sure[:, j], gain)
-        on = sure[:, j] < bars[j]
-        quality = np.where(on, quality, value[:, j])
-        cost = np.where(on, cost + price, 0.0)
-        calls = np.where(on, calls + 1, 0.0)
-    return Panel(tuple(order), tuple(bars), quality, cost + _price(field, order[0]), calls + 1)
+    prices = np.stack([_price(field, m) for m in order], axis=1)
+    means = prices[:, 1:].mean(axis=0)
+    tries = (1 - means / (worth * rescue) for rescue in _RESCUES)
+    panels = (_played(order, bars, sure, value, prices) for bars in tries)
+    return max(panels, key=lambda panel: panel.value(worth))
 
 
 def apply_bars(field: Field, order: Sequence[int], bars: Sequence[float]) -> Panel:
     """What given bars reach on a field they were not fitted on."""
     sure, value = play(field, order)
-    quality, cost = value[:, 0].copy(), _price(field, order[0]).copy()
-    calls = np.ones(len(value))
-    on = np.ones(len(value), dtype=bool)
-    for j, m in enumerate(order[1:]):
-        on &= sure[:, j] < bars[j]
-        quality = np.where(on, value[:, j + 1], quality)
-        cost = np.where(on, cost + _price(field, m), cost)
-        calls = np.where(on, calls + 1, calls)
-    return Panel(tuple(order), tuple(bars), quality, cost, calls)
+    prices = np.stack([_price(field, m) for m in order], axis=1)
+    return _played(order, np.asarray(bars), sure, value, prices)
+
+
+def _played(
+    order: Sequence[int], bars: Floats, sure: Floats, value: Floats, prices: Floats
+) -> Panel:
+    stops = np.ones(sure.shape, dtype=bool)
+    stops[:, :-1] = sure[:, :-1] >= bars
+    last = stops.argmax(axis=1)
+    rows = np.arange(len(sure))
+    cost = prices.cumsum(axis=1)[rows, last]
+    return Panel(tuple(order), tuple(map(float, bars)), value[rows, last], cost, last + 1.0)
 
 
 def frontier(field: Field, worths: Sequence[float], seed: int = 0) -> list[Panel]:
@@ -134,7 +134,7 @@ def frontier(field: Field, worths: Sequence[float], seed: int = 0) -> list[Panel
     """
     shuffled = np.random.default_rng(seed).permutation(len(field.cost))
     half = len(shuffled) // 2
-    play_on, judge_on = field.rows(shuffled[:half][:_ENOUGH]), field.rows(shuffled[half:])
+    play_on, judge_on = field.rows(shuffled[:half]), field.rows(shuffled[half:])
     down, up = _leaving_out(play_on, worths), _adding(play_on, worths)
     panels = []
     for worth, *orders in zip(worths, down, up, strict=True):
@@ -180,20 +180,13 @@ def _adding(field: Field, worths: Sequence[float]) -> list[Sequence[int]]:
 
 
 def _by_price(field: Field) -> list[int]:
-    prices = [_price(field, m).mean() for m in range(field.cost.shape[1])]
-    return [int(m) for m in np.argsort(prices, kind="stable")]
+    """Cheapest first, the surer first among equals."""
+    members = range(field.cost.shape[1])
+    prices = [_price(field, m).mean() for m in members]
+    worth = [play(field, [m])[1].mean() for m in members]
+    return sorted(members, key=lambda m: (prices[m], -worth[m]))
 
 
 def _price(field: Field, member: int) -> Floats:
     """What asking `member` costs; a member that is not there costs nothing."""
     return np.where(field.here[:, member], field.cost[:, member], 0.0)
-
-
-def _bar(sure: Floats, gain: Floats) -> float:
-    """Where going on stops paying: `gain` made monotone in `sure` by isotonic regression."""
-    from sklearn.isotonic import isotonic_regression
-
-    order = np.argsort(sure, kind="stable")
-    falling = isotonic_regression(gain[order], increasing=False)
-    stop = np.flatnonzero(falling <= 0)
-    return float(sure[order][stop[0]]) if len(stop) else _NEVER

@@ -22,8 +22,10 @@ Ints = NDArray[np.intp]
 _SPREAD = float(np.log(4))
 _COUNTS = 8
 _PARTS = 3
-# Prior precisions: of a member's own weight, the slope on its estimate, its topics, its signs.
-_OWN, _SLOPE, _TOPIC, _SIGN, _NONE = 1.0, 3.0, 30.0, 10.0, 0.1
+# Prior precisions: the slope on a member's estimate, its topics, its signs, what a checker says.
+_SLOPE, _TOPIC, _SIGN, _CHECK, _NONE = 3.0, 30.0, 10.0, 1.0, 0.1
+# A member's own weight stays near the log-odds of its accuracy where there are few prompts.
+_OWN = 12_000
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,7 @@ class _Problem:
         self._floor = np.full(rows * self._stride, -40.0)
         self._floor[cells] = 0.0
         self._floor[nones] = 0.0
-        self._target = _targets(voted, np.vstack([seen.value] * len(subsets)), self._stride)
-        self._target[~keep] = 0.0
+        self._right = _right(voted, np.vstack([seen.value] * len(subsets)))
         self._each = np.where(keep, 1.0 / len(subsets), 0.0)
         own = np.zeros((members, width))
         own[:, 0] = offset
@@ -224,16 +225,20 @@ class _Problem:
         self.start = np.concatenate([own.ravel(), np.full(_COUNTS, _SPREAD)])
         self._centre = self.start.copy()
         topics = width - 6
-        each = [_OWN, _SLOPE, *[_TOPIC] * topics, _SIGN, _SIGN, _OWN, _OWN]
+        own_prior = max(1.0, _OWN / prompts)
+        each = [own_prior, _SLOPE, *[_TOPIC] * topics, _SIGN, _SIGN, _CHECK, _CHECK]
         self._prior = np.concatenate([np.tile(each, members), np.full(_COUNTS, _NONE)])
 
     def __call__(self, theta: Floats) -> tuple[float, Floats]:
+        """-log P(one of the right answers), of which there may be several."""
         scores = (self._matrix @ theta + self._floor).reshape(-1, self._stride)
         scores -= scores.max(axis=1, keepdims=True)
         mass = np.exp(scores)
         total = mass.sum(axis=1, keepdims=True)
-        loss = self._each * (np.log(total[:, 0]) - (self._target * scores).sum(axis=1))
-        slope = (mass / total - self._target) * self._each[:, None]
+        hit = np.where(self._right, mass, 0.0)
+        hits = np.maximum(hit.sum(axis=1, keepdims=True), 1e-300)
+        loss = self._each * (np.log(total[:, 0]) - np.log(hits[:, 0]))
+        slope = (mass / total - hit / hits) * self._each[:, None]
         away = theta - self._centre
         value = loss.sum() + 0.5 * float(self._prior @ away**2)
         return float(value), self._transposed @ slope.ravel() + self._prior * away
@@ -244,28 +249,29 @@ class _Problem:
         return theta[: members * width].reshape(members, width), theta[members * width :]
 
 
-def _targets(voted: Ints, value: Floats, stride: int) -> Floats:
-    """What should have been believed: the right answers given, in equal parts; else none."""
-    rows = len(voted)
-    present = np.zeros((rows, stride - 1), dtype=bool)
+def _right(voted: Ints, value: Floats) -> NDArray[np.bool_]:
+    """Which of the answers given are right; the last column: none of them."""
+    rows, members = voted.shape
+    present = np.zeros((rows, members), dtype=bool)
     which, m = np.nonzero(voted >= 0)
     present[which, voted[which, m]] = True
-    right = np.where(present, value, 0.0)
-    total = right.sum(axis=1)
-    target = np.zeros((rows, stride))
-    target[:, :-1] = right / np.maximum(total, 1.0)[:, None]
-    target[:, -1] = 1.0 - target[:, :-1].sum(axis=1)
-    return target
+    right = np.zeros((rows, members + 1), dtype=bool)
+    right[:, :-1] = present & (value >= 0.5)
+    right[:, -1] = ~right.any(axis=1)
+    return right
 
 
 def _subsets(seen: Given, rng: np.random.Generator) -> list[Any]:
-    """Masks of which answers are heard: all, then random parts; one at a time if not exclusive."""
+    """Masks of which answers are heard: all, then random parts, small ones as often as large.
+
+    One at a time if not exclusive.
+    """
     prompts, members = seen.group.shape
     if not seen.exclusive:
         return [np.arange(members) == m for m in range(members)]
     masks: list[Any] = [np.ones((prompts, members), dtype=bool)]
     for _ in range(_PARTS):
-        size = rng.integers(1, members + 1, prompts)
+        size = np.ceil(members ** rng.random(prompts))
         place = rng.random((prompts, members)).argsort(axis=1).argsort(axis=1)
         masks.append(place < size[:, None])
     return masks
