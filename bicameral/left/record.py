@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -120,10 +121,15 @@ def _expected(name: str, estimate: Estimate | None) -> Considered:
     )
 
 
-def facts(case: Case) -> Mapping[str, int | None]:
-    """What policies read of a request besides its text."""
-    sampling = case.request.sampling
-    return {"max_tokens": sampling.max_tokens, "messages": len(case.request.messages)}
+def facts(case: Case) -> Mapping[str, Any]:
+    """What policies read of a request besides its text; `again` makes one from them."""
+    request = case.request
+    return {
+        "max_tokens": request.sampling.max_tokens,
+        "messages": len(request.messages),
+        "tools": len(request.tools),
+        "format": request.format is not None,
+    }
 
 
 def _quiet(case: Case) -> tuple[Asked, ...]:
