@@ -113,7 +113,7 @@ class Playback:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
 
-    def read(self, request: Request, answer: Answer) -> Asked:
+    async def read(self, request: Request, answer: Answer) -> Asked:
         """Key None: no answer is recorded, or the member failed."""
         if answer.error is not None:
             error = str(answer.error)

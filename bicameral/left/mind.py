@@ -86,7 +86,7 @@ class Mind:
             _in_time(self._card.name, step.request)
             record.turn(step)
             if not step.final:
-                case = self._heard(case, step, await _ask_all(step))
+                case = _heard(case, await self._ask_all(case, step))
                 continue
             spoke = False
             try:
@@ -101,7 +101,8 @@ class Mind:
                 if spoke:
                     error.calls = (*_calls(case.answers), *error.calls)
                     raise
-                case = self._heard(case, step, [_failed(step.models[0], error)])
+                failed = _failed(step.models[0], error)
+                case = _heard(case, [(failed, await self._read(case, step, failed))])
         for event in self._settled(case, record):
             yield event
 
@@ -126,13 +127,22 @@ class Mind:
             )
         return replace(case, request=request.within(budget=max(0, request.budget - spent)))
 
-    def _heard(self, case: Case, step: Step, answers: Sequence[Answer]) -> Case:
-        asked = [self._asked(case.request, step.request, answer) for answer in answers]
-        return replace(case, answers=(*case.answers, *answers), asked=(*case.asked, *asked))
+    async def _ask_all(self, case: Case, step: Step) -> list[tuple[Answer, Asked]]:
+        """The answers of the step's members, each read as soon as it is there."""
+        share = step.request.budget
+        request = step.request.within(budget=None if share is None else share // len(step.models))
 
-    def _asked(self, request: Request, sent: Request, answer: Answer) -> Asked:
-        seen = self._reader.read(request, answer)
-        limited = sent.sampling.max_tokens != request.sampling.max_tokens
+        async def ask(model: Model) -> tuple[Answer, Asked]:
+            answer = await collect(model, request)
+            return answer, await self._read(case, step, answer)
+
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(ask(model)) for model in step.models]
+        return [task.result() for task in asked]
+
+    async def _read(self, case: Case, step: Step, answer: Answer) -> Asked:
+        seen = await self._reader.read(case.request, answer)
+        limited = step.request.sampling.max_tokens != case.request.sampling.max_tokens
         return replace(seen, cut=True) if limited and answer.reason == "length" else seen
 
     def _fit(self, request: Request) -> tuple[tuple[Model, ...], Unfit]:
@@ -188,12 +198,9 @@ def _only(warm: str, members: tuple[Model, ...], unfit: Unfit) -> tuple[tuple[Mo
     return tuple(m for m in members if m.card.name == warm), {**unfit, **others}
 
 
-async def _ask_all(step: Step) -> list[Answer]:
-    share = step.request.budget
-    request = step.request.within(budget=None if share is None else share // len(step.models))
-    async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(collect(model, request)) for model in step.models]
-    return [task.result() for task in asked]
+def _heard(case: Case, heard: Sequence[tuple[Answer, Asked]]) -> Case:
+    answers = (*case.answers, *(answer for answer, _ in heard))
+    return replace(case, answers=answers, asked=(*case.asked, *(asked for _, asked in heard)))
 
 
 def _in_time(name: str, request: Request) -> None:

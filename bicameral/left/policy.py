@@ -45,7 +45,7 @@ class Estimator(Protocol):
 class Reader(Protocol):
     """Reads an answer as evidence."""
 
-    def read(self, request: Request, answer: Answer) -> Asked:
+    async def read(self, request: Request, answer: Answer) -> Asked:
         """What `answer` shows: its key, confidence, and what a checker says. Never its text."""
         ...
 

@@ -34,7 +34,7 @@ SURE = Fixed({"a": 0.6, "b": 0.7, "c": 0.8})
 
 QUESTIONS = ["one", "two", "three", "four"]
 REPLIES = {
-    "a": ["Paris", "Rome is it", "Oslo", "no idea"],
+    "a": ["Paris", "Rome is it", "Oslo", "Bonn"],
     "b": ["London", "Rome is it", "Oslo", "Bern"],
     "c": ["London", "Kyiv", "Oslo", "Lima"],
 }
