@@ -17,7 +17,7 @@ from bicameral.errors import ConfigError, Timeout, TooLong, WeightsError
 from bicameral.ledger.meter import Meter
 from bicameral.left.tokens import Tokens
 from bicameral.model import Model, collect
-from bicameral.types import Call, Request, Sampling, Usage
+from bicameral.types import Call, Message, Request, Sampling, Text, Usage
 from tests.engines.models import opened
 
 pytest.importorskip("xllamacpp", reason="needs pip install 'bicameral[llama]'")
@@ -89,11 +89,27 @@ async def test_tokens_that_end_inside_a_character_are_told(smol: Model) -> None:
 async def test_what_the_tokenizer_puts_first_is_not_read_twice(gemma: Model) -> None:
     answer = await collect(gemma, ASK)
     async with gemma.voice(ASK) as voice:
-        assert voice.prompt == "User:\nWhat is the capital of France?\n\nAssistant:\n"
+        assert voice.prompt == "Question:\nWhat is the capital of France?\n\nAnswer:\n"
         assert voice.usage.prompt_tokens == answer.usage.prompt_tokens
         await voice.candidates("", ())
         assert voice.usage.prompt_tokens is not None
         assert voice.usage.prompt_tokens < 2 * (answer.usage.prompt_tokens or 0)
+
+
+async def test_a_blank_line_ends_the_turn_of_a_base_model(gemma: Model) -> None:
+    talk = (
+        Message("system", (Text("Be brief."),)),
+        *ASK.messages,
+        Message("assistant", (Text("Paris."),)),
+        Message("user", (Text("And of Italy?"),)),
+    )
+    async with gemma.voice(ASK.but(messages=talk)) as voice:
+        found = await voice.candidates("The capital of Italy is Rome.", ())
+    assert voice.prompt == (
+        "Be brief.\n\nQuestion:\nWhat is the capital of France?\n\nAnswer:\nParis.\n\n"
+        "Question:\nAnd of Italy?\n\nAnswer:\n"
+    )
+    assert found[0].text == b""
 
 
 async def test_a_base_model_needs_a_template() -> None:
@@ -161,7 +177,6 @@ async def test_two_tokenizers_write_one_answer(smol: Model, gemma: Model) -> Non
     answer = await collect(Tokens("both", members, sure=0.8), ASK)
     assert answer.error is None
     assert answer.text.strip()
-    assert answer.reason == "length"
     assert [call.model for call in answer.calls] == ["smollm2-135m", "gemma-3-270m"]
     assert all(call.usage.completion_tokens for call in answer.calls)
     assert all(asked.share > 0 for asked in answer.decisions[0].asked)

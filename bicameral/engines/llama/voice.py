@@ -36,11 +36,15 @@ _ONE = {
 }
 _TELL = {"verbose": True}  # the last chunk has the prompt as text
 
+_TURN, _BREAK = "\n\nAnswer:\n", b"\n\n"
 PLAIN = (
-    "{% for message in messages %}{{ message.role | capitalize }}:\n{{ message.content }}\n\n"
-    "{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
+    "{% for message in messages %}{% if message.role == 'user' %}{{ 'Question:\\n' }}"
+    "{% elif message.role == 'assistant' %}{{ 'Answer:\\n' }}{% endif %}"
+    "{{ message.content + ('' if loop.last else '\\n\\n') }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n\\nAnswer:\\n' }}{% endif %}"
 )
-"""A chat template for base models: a transcript, with the names on lines of their own."""
+"""A chat template for base models. Of 20 easy questions Gemma 3 270M answers 12 in this form, and 1
+between lines that say User and Assistant: it repeats the question."""
 
 
 class Token(Struct, frozen=True):
@@ -88,6 +92,7 @@ async def read(name: str, body: Body, ask: Ask, clean: Clean, prefix: str) -> Ll
     voice = LlamaVoice(name, ask, clean)
     told = await voice.run({**body, **_ONE, **_TELL, "chat_template_kwargs": calm})
     voice.prompt = told["prompt"].removeprefix(prefix)
+    voice.plain = voice.prompt.endswith(_TURN)
     return voice
 
 
@@ -99,6 +104,7 @@ class LlamaVoice:
         self._ask = ask
         self._clean = clean
         self.prompt = ""
+        self.plain = False
         self.usage = NO_USAGE
         self.seconds = 0.0
         self.calls: tuple[Call, ...] = ()
@@ -110,9 +116,14 @@ class LlamaVoice:
         if not drawn:
             raise Broken(self._name, "llama.cpp told no probabilities")
         return tuple(
-            Token(rival["id"], bytes(rival["bytes"]), math.exp(rival["logprob"]))
+            Token(rival["id"], self._text(rival["bytes"]), math.exp(rival["logprob"]))
             for rival in drawn[0]["top_logprobs"]
         )
+
+    def _text(self, told: Sequence[int]) -> bytes:
+        """A base model does not end its turn: it leaves a line blank and asks the next question."""
+        text = bytes(told)
+        return b"" if self.plain and text.startswith(_BREAK) else text
 
     async def run(self, body: Body) -> dict[str, Any]:
         """What the server tells in answer to `body`; adds to usage and seconds."""
