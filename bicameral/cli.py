@@ -1,4 +1,4 @@
-"""The command line: ask · chat · models · serve · check · pull.
+"""The command line: ask · chat · models · serve · check · pull · eval.
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 answered, 1 a model failed, 2 the
 call or the config is wrong, 130 interrupted.
@@ -20,12 +20,14 @@ from bicameral import build, terminal
 from bicameral.brain import Brain, asking, load_config
 from bicameral.config import Config, nano
 from bicameral.errors import BicameralError, ModelError, RequestError
+from bicameral.evals.command import evaluate
 from bicameral.model import Model
 from bicameral.probe import Probe, probe, probe_all
 from bicameral.terminal import err
 from bicameral.types import Answer, Message, Reach, Request, Sampling, Text
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command("eval")(evaluate)
 T = TypeVar("T")
 
 ConfigPath = Annotated[

@@ -61,15 +61,19 @@ def draw(points: Sequence[Point], path: Path) -> None:
         axes.scatter([p.cost for p in group], [100 * p.quality for p in group], label=kind, s=24)
     edge = frontier(known)
     axes.step([p.cost for p in edge], [100 * p.quality for p in edge], where="post", lw=1)
+    axes.set(xscale="log", xlabel="$ per 1,000 prompts", ylabel="quality, %")
+    axes.xaxis.set_major_formatter("{x:g}")
+    middle = math.sqrt(min(p.cost for p in known) * max(p.cost for p in known))
     for point in edge:
+        right = point.cost > middle
         axes.annotate(
             point.name,
             (point.cost, 100 * point.quality),
-            xytext=(4, -10),
+            xytext=(-5, 3) if right else (5, -10),
             textcoords="offset points",
+            ha="right" if right else "left",
             fontsize=7,
         )
-    axes.set(xscale="log", xlabel="$ per 1,000 prompts", ylabel="quality, %")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)

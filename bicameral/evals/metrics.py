@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bicameral.left.calibrate import auc
+
 Floats = NDArray[np.float64]
 _CELLS = 4_000_000  # of one chunk of resamples: 32 MB
 
@@ -118,27 +120,12 @@ def gap(strong: Floats, weak: Floats, score: Floats, points: int | None = None) 
 # --- estimates ---------------------------------------------------------------------------------
 
 
-def roc_auc(truth: Floats, score: Floats) -> float:
-    """The probability that a right one scores above a wrong one, ties half; NaN of one class."""
-    right = truth >= 0.5
-    count = int(right.sum())
-    if count in (0, len(right)):
-        return math.nan
-    _, which, times = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(times) - (times - 1) / 2)[which]
-    wins = ranks[right].sum() - count * (count + 1) / 2
-    return float(wins / (count * (len(right) - count)))
-
-
-def auc(truth: Floats, estimates: Floats) -> float:
+def mean_auc(estimates: Floats, truth: Floats) -> float:
     """P x M: the ROC-AUC of estimated correctness, averaged over members that have both classes.
 
     Cells without an outcome (NaN in `truth`) do not count.
     """
-    found = []
-    for column in range(truth.shape[1]):
-        here = ~np.isnan(truth[:, column])
-        found.append(roc_auc(truth[here, column], estimates[here, column]))
+    found = [auc(guess, right) for guess, right in zip(estimates.T, truth.T, strict=True)]
     kept = [value for value in found if not math.isnan(value)]
     return float(np.mean(kept)) if kept else math.nan
 

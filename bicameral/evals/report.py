@@ -56,7 +56,7 @@ def shown(report: Sequence[Line]) -> Table:
     """The lines for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in COLUMNS:
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+        table.add_column(column, justify="right" if column else "left")
     for line in report:
         table.add_row(*cells(line))
     return table

@@ -29,7 +29,7 @@ _NUMBERS = (*_UNIT, "cost", "seconds", "tokens_in", "tokens_out")
 _SHARED = {"prompt": "prompts", "gold": "gold", "category": "categories", "split": "splits"}
 _TEXTS = ("prompt_id", "model", "answer", *_SHARED)
 COLUMNS = (*NEEDED, *(c for c in (*_NUMBERS, *_TEXTS) if c not in NEEDED))
-_FEWEST = 30
+_FEWEST = 50
 # More of the scores than this may not contradict the comparison of answer and gold.
 _CONTRADICTING = 0.1
 

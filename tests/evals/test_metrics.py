@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from bicameral.evals.metrics import (
-    auc,
     difference,
     gap,
     interval,
     intervals,
+    mean_auc,
     quality_cost_area,
-    roc_auc,
     router_arena,
     within_task_gain,
 )
@@ -128,24 +127,12 @@ def test_few_points_are_taken_from_the_same_curve():
 # --- AUC ---
 
 
-def test_roc_auc_by_counting_pairs():
-    rng = np.random.default_rng(2)
-    truth = rng.random(60).round()
-    score = (rng.random(60) * 5).round()
-    pairs = [
-        1.0 if score[i] > score[j] else 0.5 if score[i] == score[j] else 0.0
-        for i in np.flatnonzero(truth == 1)
-        for j in np.flatnonzero(truth == 0)
-    ]
-    assert roc_auc(truth, score) == pytest.approx(np.mean(pairs))
-
-
 def test_auc_is_the_mean_over_members_with_both_classes():
     truth = np.array([[1, 1, np.nan], [0, 1, 1], [1, 1, 0], [0, 1, 1]])
     guess = np.array([[0.9, 0.1, 0.9], [0.8, 0.2, 0.2], [0.7, 0.3, 0.1], [0.1, 0.4, 0.0]])
     # Member 0: 3 of 4 pairs; member 1 is always right; member 2: 1 of 2 pairs.
-    assert auc(truth, guess) == pytest.approx((0.75 + 0.5) / 2)
-    assert math.isnan(auc(np.ones((3, 1)), np.ones((3, 1))))
+    assert mean_auc(guess, truth) == pytest.approx((0.75 + 0.5) / 2)
+    assert math.isnan(mean_auc(np.ones((3, 1)), np.ones((3, 1))))
 
 
 # --- the cascade-routing area ---
