@@ -27,7 +27,6 @@ from bicameral.terminal import err
 from bicameral.types import Answer, Message, Reach, Request, Sampling, Text
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command("eval")(evaluate)
 T = TypeVar("T")
 
 ConfigPath = Annotated[
@@ -288,3 +287,6 @@ def pull(
         with terminal.download(name) as progress:
             path = fetch(name, progress)
         err.print(f"{name}: {path}", markup=False)
+
+
+app.command("eval")(evaluate)
