@@ -160,7 +160,7 @@ class Cascade:
             name = max(names, key=lambda n: (quality[n], n == case.warm))
             much = held is None or self._gain(quality[name], held) > _SLIGHT
             return name if much else None
-        worth = float(self._worth.worth)
+        worth = max(1, self._worth.worth)
         reserves = {n: reserve(quality[n], prices[n] / worth, self._tells) for n in names}
         name = max(names, key=lambda n: (reserves[n], n == case.warm))
         return name if held is None or reserves[name] > held else None
@@ -234,13 +234,13 @@ def sounding(case: Case) -> list[float]:
     """How likely each answer is right by what it shows itself, nothing learned.
 
     A checker's word counts most, then the confidence, then what was expected of the member. An
-    answer that failed, was cut or says nothing is wrong.
+    answer that failed, was cut, abstains or cannot be read is wrong.
     """
     return [_sounding(asked, case) for asked in case.asked]
 
 
 def _sounding(asked: Asked, case: Case) -> float:
-    if asked.error is not None or asked.cut:
+    if asked.error is not None or asked.cut or asked.key is None:
         return 0.0
     if asked.checked is not None:
         return float(asked.checked)

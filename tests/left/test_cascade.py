@@ -125,6 +125,12 @@ def test_a_failure_is_no_answer():
     assert policy.next(case(TWO, *(Asked(model=n, error="down") for n in TWO))) is None
 
 
+def test_an_answer_worth_nothing_is_asked_for_once_and_cheaply():
+    policy = Cascade(worth=Worth(worth=0))
+    assert names(policy.next(case(TWO))) == ["cheap"]
+    assert policy.next(case(TWO, Asked(model="cheap", key="k", confidence=0.1))) is None
+
+
 def test_time_is_part_of_the_price():
     estimates = {"slow": expect(0.9, 10, 60.0), "fast": expect(0.85, 10, 1.0)}
     assert names(Cascade(worth=Worth(worth=1_000), tells=0.0).next(case(estimates))) == ["slow"]
@@ -185,9 +191,10 @@ def test_signs_of_an_answer_without_anything_learned():
         Asked(model="a", key="k", confidence=0.4),
         Asked(model="a", key="k"),
         Asked(model="a", key="k", confidence=0.9, cut=True),
+        Asked(model="a", confidence=0.9),
         Asked(model="a", error="down"),
     ]
-    assert sounding(case({"a": expect(0.6)}, *asked)) == [1.0, 0.0, 0.4, 0.6, 0.0, 0.0]
+    assert sounding(case({"a": expect(0.6)}, *asked)) == [1.0, 0.0, 0.4, 0.6, 0.0, 0.0, 0.0]
 
 
 def test_a_trial_leaves_time_for_another_member():

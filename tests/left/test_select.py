@@ -19,7 +19,7 @@ def judging(name: str, likes: str, said: str = "{}") -> Saying:
     """A judge that names the answer which begins with `likes`, by the number it was given."""
 
     def says(request):
-        number = re.search(rf"\[Answer (\d+) \w+\]\n{likes}", request.question)
+        number = re.search(rf"\[Answer (\d+) \w+\]\n{re.escape(likes)}", request.question)
         return said.format(number[1] if number else "none of them")
 
     return Saying(name, says)
@@ -63,13 +63,21 @@ async def test_the_judges_pick_counts_whatever_its_place(panel, likes, said):
 
 async def test_the_judge_sees_different_answers_without_names(panel):
     judge = judging("judge", "alpha")
-    request = HELLO.but(format=JsonFormat(), sampling=Sampling(temperature=1.0, stop=("zzz",)))
+    request = HELLO.but(sampling=Sampling(temperature=1.0, stop=("zzz",)))
     await collect(Mind("m", Select(judge), panel), request)
     (seen,) = judge.seen
     assert seen.question.startswith("hello there\n\n")
     assert seen.question.lower().count("beta") == 1
     assert not re.search(r"\bmember|[^\w][bc][^\w]", seen.question)
-    assert (seen.format, seen.sampling.temperature, seen.sampling.stop) == (None, 0.0, ())
+    assert (seen.sampling.temperature, seen.sampling.stop) == (0.0, ())
+
+
+async def test_the_judge_is_not_bound_to_the_format_of_the_answers(member):
+    members = [await member(n, reply=f'{{"is": {i}}}') for i, n in enumerate("ab")]
+    judge = judging("judge", '{"is": 1')
+    answer = await collect(Mind("m", Select(judge), members), HELLO.but(format=JsonFormat()))
+    assert answer.text == '{"is": 1}'
+    assert judge.seen[0].format is None
 
 
 @pytest.mark.parametrize("said", ["I cannot decide", "1 or 2", "9", "", "Answer 0"])
