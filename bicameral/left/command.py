@@ -30,8 +30,8 @@ class Command:
     """A Checker and a probe. `argv` gets the answer on standard input, or as the file `{file}`.
 
     Exit status 0: right, 1: wrong, as test runners do; one that is killed, by us after `seconds`
-    or by a signal, is wrong; any other cannot tell. `code`: only the code in the answer's fences.
-    At most `at_once` run at a time.
+    or by a signal, is wrong; any other, or the end of the request's time, cannot tell. `code`:
+    only the code in the answer's fences. At most `at_once` run at a time.
     """
 
     def __init__(
@@ -53,22 +53,25 @@ class Command:
 
     async def check(self, request: Request, answer: Answer) -> bool | None:
         """Whether the command says that the answer is right."""
-        status, _ = await self._run(answer)
-        if status is None or status == _FAILED or status < 0:
-            return None if status is None else False
-        return True if status == _PASSED else None
+        status, _ = await self._run(request, answer)
+        if status is None or status > _FAILED:
+            return None
+        return status == _PASSED
 
     async def shows(self, request: Request, answer: Answer) -> str | None:
         """What the command prints for the answer; None unless it ends well."""
-        status, output = await self._run(answer)
+        status, output = await self._run(request, answer)
         return output.decode(errors="replace") if status == _PASSED else None
 
-    async def _run(self, answer: Answer) -> tuple[int | None, bytes]:
-        """The exit status, negative if killed, None if it did not start; and what it printed."""
+    async def _run(self, request: Request, answer: Answer) -> tuple[int | None, bytes]:
+        """The exit status, negative if killed, None if it never ran to its end; and the output."""
         text = sources.program(answer.text) if self._code else answer.text
-        async with self._turn:
-            with tempfile.TemporaryDirectory(prefix="bicameral-check-") as folder:
-                return await self._run_in(Path(folder), text)
+        try:
+            async with asyncio.timeout(request.remaining()), self._turn:
+                with tempfile.TemporaryDirectory(prefix="bicameral-check-") as folder:
+                    return await self._run_in(Path(folder), text)
+        except TimeoutError:
+            return None, b""
 
     async def _run_in(self, folder: Path, text: str) -> tuple[int | None, bytes]:
         argv, fed = list(self._argv), text.encode(errors="replace")
