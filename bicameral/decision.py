@@ -64,7 +64,8 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How one mind came to one answer. `settings` are the policy's own parameters.
 
     `quality` is the probability, as far as it was estimated, that what it said is right. `warm`
-    is the member that answered the conversation before. `facts` are what the policy read of the
+    is the member that answered the conversation before. `ended` says what cut it short: neither
+    time nor money was left for the next step. `facts` are what the policy read of the
     request other than its text.
     """
 
@@ -77,6 +78,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     warm: str = ""
     considered: tuple[Considered, ...] = ()
     turns: tuple[Turn, ...] = ()
+    ended: str = ""
     asked: tuple[Asked, ...] = ()
     by: str = ""
     why: str = ""

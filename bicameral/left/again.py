@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bicameral.decision import Asked, Decision, Turn
 from bicameral.errors import BicameralError
-from bicameral.left.policy import Case, Estimate, Policy
+from bicameral.left.policy import Case, Estimate, Policy, Step
 from bicameral.left.record import Record
 from bicameral.types import (
     Answer,
@@ -40,7 +40,7 @@ def again(decision: Decision, policy: Policy) -> Decision:
     }
     record = Record(decision.mind, policy, decision.learned, case, unfit)
     asked = decision.asked
-    while step := policy.next(case):
+    while step := _next(policy, case, decision, record):
         record.turn(step)
         heard = asked[len(case.asked) :][: len(step.models)]
         if [a.model for a in heard] != [model.card.name for model in step.models]:
@@ -56,6 +56,15 @@ def again(decision: Decision, policy: Policy) -> Decision:
     made = record.decision(decision.cost)
     shares = tuple(replace(a, share=m.share) for a, m in zip(asked, made.asked, strict=False))
     return replace(made, asked=shares, seconds=decision.seconds)
+
+
+def _next(policy: Policy, case: Case, decision: Decision, record: Record) -> Step | None:
+    """The policy's next step, unless time or money ended it here."""
+    step = policy.next(case)
+    if step is not None and decision.ended and record.turns == len(decision.turns):
+        record.end(decision.ended)
+        return None
+    return step
 
 
 def differences(was: Decision, now: Decision) -> Iterator[str]:
@@ -76,7 +85,7 @@ def differences(was: Decision, now: Decision) -> Iterator[str]:
         yield f"because {was.why!r}, now because {now.why!r}"
 
 
-class _Absent:
+class Absent:
     """A member's name without the member."""
 
     def __init__(self, name: str) -> None:
@@ -98,7 +107,7 @@ def _case(decision: Decision) -> Case:
     here = [c for c in decision.considered if c.refused is None]
     return Case(
         request=_request(decision),
-        members=tuple(_Absent(c.model) for c in here if not c.arm),
+        members=tuple(Absent(c.model) for c in here if not c.arm),
         estimates={
             c.model: Estimate(
                 quality=c.quality,

@@ -54,7 +54,7 @@ class Auto:
         arm, why = self._chosen(case)
         if arm is None:
             return self._route.next(self._leant(case))
-        step = self._arms[arm][0].next(case)
+        step = self._arms[arm][0].next(self._within(case, arm))
         if step is not None:
             return step if case.asked else replace(step, why=_joined(why, step.why))
         return None if case.good else self._route.next(self._leant(case))
@@ -64,7 +64,12 @@ class Auto:
         arm, _ = self._chosen(case)
         if arm is None or not case.good:
             return self._route.settle(case)
-        return self._arms[arm][0].settle(case)
+        return self._arms[arm][0].settle(self._within(case, arm))
+
+    def _within(self, case: Case, arm: str) -> Case:
+        """The case with the members of the arm only."""
+        members = self._arms[arm][1]
+        return replace(case, members=tuple(m for m in case.members if m.card.name in members))
 
     def _chosen(self, case: Case) -> tuple[str | None, str]:
         """The arm, None for a plain member; and why. The same at every step of a request."""

@@ -26,7 +26,7 @@ from bicameral.left.evidence import Evidence
 from bicameral.left.policy import Case, Estimator, Policy, Reader, Step
 from bicameral.left.record import Record
 from bicameral.left.score import Priors
-from bicameral.left.sticky import Sticky
+from bicameral.left.sticky import Sticky, warmed
 from bicameral.model import Model, admit, collect
 from bicameral.types import (
     Answer,
@@ -82,8 +82,7 @@ class Mind:
         request = request.within(reach=self._reach)
         admit(self._card, request)
         case, record = self._open(request)
-        while step := self._policy.next(self._paid(request, case)):
-            _in_time(self._card.name, step.request)
+        while step := self._next(request, case, record):
             record.turn(step)
             if not step.final:
                 case = _heard(case, await self._ask_all(case, step))
@@ -113,8 +112,23 @@ class Mind:
         if warm and Sticky.bound(request):
             members, unfit = _only(warm, members, unfit)
         estimates = self._estimator.estimate(request, [member.card for member in members])
+        if holder := next((m for m in members if m.card.name == warm), None):
+            estimates = warmed(estimates, holder.card, request)
         case = Case(request=request, members=members, estimates=estimates, warm=warm)
         return case, Record(self._card.name, self._policy, self._estimator.digest, case, unfit)
+
+    def _next(self, request: Request, case: Case, record: Record) -> Step | None:
+        """The policy's next step; none if there is no time or money left but an answer is there."""
+        try:
+            step = self._policy.next(self._paid(request, case))
+            if step is not None:
+                _in_time(self._card.name, step.request)
+        except (BudgetError, Timeout) as error:
+            if not case.good:
+                raise
+            record.end(str(error))
+            return None
+        return step
 
     def _paid(self, request: Request, case: Case) -> Case:
         """The case with what the answers so far have left of the request's budget."""

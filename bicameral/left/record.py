@@ -36,7 +36,7 @@ class Record:
         self._case = case
         self._turns: list[Turn] = []
         self._asked: tuple[Asked, ...] = ()
-        self._verdict = ""
+        self._verdict = self._ended = ""
         self._quality: float | None = None
 
     def turn(self, step: Step) -> None:
@@ -44,6 +44,10 @@ class Record:
         names = tuple(model.card.name for model in step.models)
         self._turned = time.monotonic()
         self._turns.append(Turn(models=names, final=step.final, why=step.why))
+
+    def end(self, why: str) -> None:
+        """Note that there was no time or money for the next step."""
+        self._ended = why
 
     def streamed(self, case: Case, step: Step, done: Done) -> Record:
         """A final member's stream was the answer."""
@@ -68,12 +72,18 @@ class Record:
         return self
 
     @property
+    def turns(self) -> int:
+        """How many steps were taken."""
+        return len(self._turns)
+
+    @property
     def why(self) -> str:
         """How it went, for a person: left out, each step's reason, the verdict."""
         left_out = [f"{name} left out: {_brief(error)}" for name, error in self.unfit.items()]
         steps = [turn.why for turn in self._turns if turn.why]
         title = f"{self._policy.name} of {self._mind}"
-        return "; ".join([title, *left_out, *steps, *([self._verdict] if self._verdict else [])])
+        ends = [why for why in (self._ended, self._verdict) if why]
+        return "; ".join([title, *left_out, *steps, *ends])
 
     def decision(self, cost: int | None) -> Decision:
         """The record, closed; `cost` is what all calls cost together."""
@@ -87,6 +97,7 @@ class Record:
             warm=self._case.warm,
             considered=tuple(self._considered()),
             turns=tuple(self._turns),
+            ended=self._ended,
             asked=self._asked,
             by=self.by,
             why=self.why,

@@ -23,6 +23,8 @@ CAPITAL = "What is the capital of France?\nA. Lyon\nB. Paris\nC. Nice\nD. Lille"
         (Request.ask(CAPITAL), "choice"),
         (Request.ask("Is 7 prime? Answer yes or no."), "choice"),
         (Request.ask("Write a Python function that reverses a list"), "code"),
+        (Request.ask("def f(x): return x + 1\nWhat does f(3) return?"), "exact"),
+        (Request.ask("Tom has two cats. What's the total price if a cat costs $3?"), "number"),
         (Request.ask("How many legs do 3 cats have?"), "number"),
         (Request.ask("Compute 17 * 3"), "number"),
         (Request.ask(r"Solve $x^2 = y$ for $x$"), "exact"),

@@ -87,8 +87,10 @@ def test_without_a_stated_answer_confidence_is_that_of_all_tokens():
 
 
 def test_tokens_that_do_not_spell_the_text_are_taken_as_a_whole():
-    fields = spoken(("B", 0.25), ("x", 1.0)) | {"text": "B"}
+    fields = spoken(("b", 0.25), ("x", 1.0)) | {"text": "B"}
     assert read(**fields).confidence == pytest.approx(0.5)
+    around = spoken((" ", 0.1), ("B", 0.25), ("<end>", 0.1)) | {"text": "B"}
+    assert read(**around).confidence == pytest.approx(0.25)
 
 
 def test_code_counts_by_what_it_does_where_it_can_be_run():

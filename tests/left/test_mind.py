@@ -15,6 +15,7 @@ from bicameral.errors import (
     Timeout,
     Unsupported,
 )
+from bicameral.left.again import again, differences
 from bicameral.left.answers import normalised
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
@@ -200,3 +201,20 @@ async def test_deltas_name_who_spoke(member):
     async with aclosing(Mind("m", Cascade(0.8), [a, b]).run(HELLO)) as events:
         by = {e.by async for e in events if isinstance(e, Delta)}
     assert by == {"b"}
+
+
+async def test_good_answers_survive_when_money_or_time_runs_out(member):
+    price = {"price_input": "0.1", "price_output": "1"}
+    dies = await member("a", reply="x y z", die_after=1, **price)
+    panel = [dies, await member("b", reply="right", **price), await member("c", **price)]
+    tight = HELLO.but(budget=10**8, sampling=Sampling(max_tokens=4))
+    answer = await collect(Mind("m", Fuse(), panel), tight)
+    assert (answer.error, answer.text) == (None, "right")
+    decision = answer.decisions[0]
+    assert "cost is unknown" in decision.ended
+    assert not list(differences(decision, again(decision, Fuse())))
+    late = HELLO.but(deadline=time.monotonic() + 0.2)
+    first = await member("first", reply="hm", confidence=0.1, delay=0.3)
+    answer = await collect(Mind("m", Cascade(0.8), [first, await member("second")]), late)
+    assert answer.text == "hm"
+    assert "second" not in [call.model for call in answer.calls]
