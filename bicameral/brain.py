@@ -209,9 +209,14 @@ def ask(question: str, *, config: str | Path | Config | None = None, **fields: A
 
 def load_config(path: str | Path | None = None) -> Config:
     """The file's, else $BICAMERAL_CONFIG's, else ./bicameral.toml's, else the embedded config."""
-    if path is None:
-        path = os.environ.get("BICAMERAL_CONFIG") or _here()
-    return build.embedded() if path is None else load(Path(path))
+    found = found_config(path)
+    return build.embedded() if found is None else load(found)
+
+
+def found_config(path: str | Path | None = None) -> Path | None:
+    """The config file that `load_config` would read; None if there is none."""
+    found = path or os.environ.get("BICAMERAL_CONFIG") or _here()
+    return Path(found) if found else None
 
 
 def asking(question: str, images: Iterable[str | Path] = (), **fields: Any) -> Request:

@@ -9,6 +9,7 @@ from typing import Any
 from bicameral import engines
 from bicameral.config import Config, MindOptions, convert
 from bicameral.errors import ConfigError, WeightsError
+from bicameral.left.again import Absent
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
 from bicameral.left.mind import Mind
@@ -72,6 +73,12 @@ def minds(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:
     for name in config.minds:
         find(name)
     return built
+
+
+def policy(config: Config, name: str) -> Policy:
+    """The policy of a mind without its members: enough to take a recorded decision again."""
+    options = config.minds[name]
+    return _policy(options, Absent(options.judge) if options.judge else None)
 
 
 def _policy(options: MindOptions, judge: Model | None) -> Policy:

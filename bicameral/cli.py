@@ -1,4 +1,4 @@
-"""The command line: ask · chat · models · serve · check · pull · eval.
+"""The command line: ask, chat, models, serve, check, pull, explain, feedback, learn, eval.
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 answered, 1 a model failed, 2 the
 call or the config is wrong, 130 interrupted.
@@ -16,11 +16,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bicameral import build, terminal
+from bicameral import account, build, terminal
 from bicameral.brain import Brain, asking, load_config
 from bicameral.config import Config, nano
 from bicameral.errors import BicameralError, ModelError, RequestError
 from bicameral.evals.command import evaluate
+from bicameral.explain import explain as explain_answer
+from bicameral.explain import feedback
+from bicameral.learn import learn
 from bicameral.model import Model
 from bicameral.probe import Probe, probe, probe_all
 from bicameral.terminal import err
@@ -88,7 +91,7 @@ def ask(
     if json:
         sys.stdout.write(terminal.as_json(answer) + "\n")
     if explain:
-        terminal.show_calls(answer)
+        _explain(answer)
 
 
 @asynccontextmanager
@@ -105,6 +108,14 @@ async def _ask(request: Request, mind: str | None, config: Path | None, *, quiet
         return await terminal.show_stream(
             brain.run(request, mind), mind or brain.default, quiet=quiet
         )
+
+
+def _explain(answer: Answer) -> None:
+    """Every call, then what the mind expected and got; the id is for `explain`, `feedback`."""
+    terminal.show_calls(answer)
+    for decision in answer.decisions[:1]:
+        err.print(f"  {decision.mind}, {decision.id}", style="dim", markup=False)
+        account.show_members(err, decision)
 
 
 def _says(role: Any, text: str) -> Message:
@@ -149,7 +160,7 @@ def chat(
                     continue
                 asked.append(_says("assistant", answer.text))
                 if explain:
-                    terminal.show_calls(answer)
+                    _explain(answer)
         finally:
             runner.run(stack.aclose())
 
@@ -289,4 +300,7 @@ def pull(
         err.print(f"{name}: {path}", markup=False)
 
 
+app.command("explain")(explain_answer)
+app.command()(feedback)
+app.command()(learn)
 app.command("eval")(evaluate)

@@ -103,6 +103,7 @@ def as_json(answer: Answer) -> str:
         "cost_nano_dollars": answer.cost,
         "calls": answer.calls,
         "why": answer.why,
+        "decisions": answer.decisions,
     }
     return msgspec.json.encode(body).decode()
 
