@@ -16,18 +16,28 @@ from bicameral.types import Request
 
 Kind = Literal["choice", "number", "exact", "json", "code", "text"]
 
-_HEAD, _TAIL = 20_000, 80_000  # so much is read of a longer text, unless it is JSON or code
+# So much is read of the two ends of a longer text; of code and JSON so much is read as such.
+_HEAD, _TAIL, _WHOLE = 8_000, 24_000, 200_000
 _SHORT = 80  # a longer "the answer is ..." is an argument, not a result
 _CODE = re.compile(
-    r"```|\bdef \w+\(|\b(?:write|implement|complete|fix|refactor)\b[^.\n]{0,60}"
+    r"```|\bdef \w+\(|\bconst \w+ ?=|\bfunction \w+\(|^>>> |^#include\b"
+    r"|\b(?:write|implement|complete|fix|refactor)\b[^.\n]{0,60}"
     r"\b(?:function|program|code|script|class|method|query|regex)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_OUTPUT = re.compile(
+    r"\bwhat (?:is|does|will|would)\b[^.\n]{0,60}\b(?:output|print|return|result|value)"
+    r"|\bcomplete the assertion|\bpredict the output",
     re.IGNORECASE,
 )
 _MATH = re.compile(r"\\boxed|\$[^$\n]{1,200}\$|\\[\[(]|\\frac|\\sqrt")
-_COUNT = re.compile(
-    r"\bhow (?:many|much|old|far|long|tall|fast)\b|\b(?:compute|calculate|evaluate|sum of|average"
-    r"|product of|remainder|percent(?:age)?|probability"
-    r"|what is the (?:value|total|number|area|result))\b|\d\s?[-+*/×÷=]\s?\d",
+_COUNT = re.compile(r"\bhow (?:many|much|old|far|long|tall|fast)\b", re.IGNORECASE)
+_COMPUTE = re.compile(
+    r"\b(?:compute|calculate|evaluate|remainder|percent(?:age)?|probability)\b"
+    r"|\b(?:what(?:'s|’s| is| was| are| will be)|find)\b[^.?\n]{0,40}"
+    r"\b(?:total|sum|product|number|value|result|average|area|perimeter|length|distance|price|cost"
+    r"|amount|salary|age|speed|weight|smallest|largest|greatest|least|minimum|maximum)\b"
+    r"|\d\s?[-+*/×÷=]\s?\d",
     re.IGNORECASE,
 )
 _DIGIT = re.compile(r"\d")
@@ -62,8 +72,8 @@ def kind(request: Request) -> Kind:
     if choices.options(question):
         return "choice"
     if _CODE.search(question):
-        return "code"
-    if _COUNT.search(question) and _DIGIT.search(question):
+        return "exact" if _OUTPUT.search(question) else "code"
+    if _COUNT.search(question) or (_COMPUTE.search(question) and _DIGIT.search(question)):
         return "number"
     return "exact" if _MATH.search(question) else "text"
 
@@ -80,9 +90,11 @@ def read(kind: Kind, prompt: str, answer: str) -> Said | None:
     if kind == "json":
         return _said(values.found(text))
     if kind == "code":
-        return _whole(sources.bare(sources.program(text)), text)
-    short, left_out = _ends(text)
-    said = _read(kind, prompt[-_TAIL:], short)
+        program = sources.program(text)
+        short = len(program) <= _WHOLE
+        return _whole(sources.bare(program) if short else " ".join(program.split()), text)
+    ends, left_out = _ends(text)
+    said = _read(kind, prompt[-_TAIL:], ends)
     if said is None or not left_out or said.start < _HEAD:
         return said
     return Said(said.key, said.start + left_out, said.end + left_out)

@@ -12,8 +12,15 @@ from bicameral.left.final import latest, plain
 
 # An option opens a line ("C.", "C)", "(C)", "**C.**", "- C:") or, in brackets, follows a space.
 _OPENS = re.compile(r"(?:^|\n)[ \t>*#-]{0,6}\(?([A-Z]|[a-z])[).:]\*{0,2}(?=\s*\S)")
-_INSIDE = re.compile(r"(?:^|[\s,;])\(?([A-Z]|[a-z])\)(?=\s*\S)")
-_PAIR = re.compile(r"\b(yes|true)\b[\"'*]{0,3}(?: or |/)[\"'*]{0,3}\b(no|false)\b", re.IGNORECASE)
+_INSIDE = re.compile(
+    r"(?:^|[\s,;:])\((?:([A-Z])\)(?=\s*\S)|([a-z])\)(?=\s+\S))|[\s,;:](?:([A-Z])|([a-z]))\)(?=\s+\S)"
+)
+_PAIR = re.compile(
+    r"(?:\b(?:answer|reply|respond|say|choose|print|output|with|is it)\b[^.\n]{0,40}"
+    r"|[?:.]\s{0,3}|^|\()[\"'*]{0,3}"
+    r"\b(yes|true)\b[\"'*]{0,3}(?: or |/)[\"'*]{0,3}\b(no|false)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 # A letter that stands alone; how far before it the words that commit to it may begin.
 _LETTER = re.compile(r"(?<![\w'’&^/.+°-])([A-Za-z])(?![\w'’&^/]|\}?[_^]|-\w|\.\w|\s*[=+<>])")
@@ -71,7 +78,7 @@ def options(prompt: str) -> Mapping[str, str]:
             ends = [mark.start() for mark in run[1:]] + [len(prompt)]
             texts = [prompt[mark.end() : end] for mark, end in zip(run, ends, strict=True)]
             texts[-1] = texts[-1].strip().partition("\n")[0]
-            return {m[1]: text.strip(" \t\n*,;") for m, text in zip(run, texts, strict=True)}
+            return {_label(m): text.strip(" \t\n*,;") for m, text in zip(run, texts, strict=True)}
     pairs = _PAIR.findall(prompt)
     return {word.lower(): word.lower() for word in pairs[-1]} if pairs else {}
 
@@ -81,12 +88,16 @@ def _last_run(marks: list[re.Match[str]]) -> list[re.Match[str]]:
     run: list[re.Match[str]] = []
     best: list[re.Match[str]] = []
     for mark in marks:
-        if mark[1] in "Aa":
+        if _label(mark) in "Aa":
             run = [mark]
-        elif run and ord(mark[1]) == ord(run[-1][1]) + 1:
+        elif run and ord(_label(mark)) == ord(_label(run[-1])) + 1:
             run.append(mark)
             best = run
     return best
+
+
+def _label(mark: re.Match[str]) -> str:
+    return str(mark[mark.lastindex or 0])
 
 
 def chosen(choices: Mapping[str, str], text: str) -> Found | None:

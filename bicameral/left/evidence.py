@@ -84,9 +84,10 @@ def _said(kind: Kind, request: Request, answer: Answer) -> Said | None:
 
 def _stating(answer: Answer, said: Said) -> Sequence[TokenLogprob]:
     """The tokens that spell the stretch that states the result; empty if they cannot be told."""
-    if "".join(t.token for t in answer.logprobs) != answer.text:
+    begins = "".join(t.token for t in answer.logprobs).find(answer.text)
+    if begins < 0:
         return ()
-    found, at = [], 0
+    found, at = [], -begins
     for token in answer.logprobs:
         if at < said.end and at + len(token.token) > said.start:
             found.append(token)
