@@ -42,11 +42,13 @@ def evaluate(
 
     with terminal.waiting(f"reading {table}…"):
         outcomes = load(table)
-    check_learnable(outcomes)
+    if out is not None:
+        _folder(out)
 
     from bicameral.evals.study import study
-    from bicameral.left.learn import learn
+    from bicameral.left.learn import LEAST, learn
 
+    check_learnable(outcomes, -(-LEAST * folds // (folds - 1)))
     with _telling() as said:
         done = study(
             outcomes,
@@ -84,7 +86,6 @@ def _show(done: Study, out: Path | None) -> None:
         terminal.out.print(finding, markup=False)
     if out is None:
         return
-    out.mkdir(parents=True, exist_ok=True)
     spots = points(done)
     text = "\n".join([markdown(report), *(f"- {finding}" for finding in said), "", frontier(spots)])
     (out / "report.md").write_text(text, encoding="utf-8")
@@ -94,6 +95,16 @@ def _show(done: Study, out: Path | None) -> None:
         written.append(out / "frontier.png")
     for path in written:
         terminal.err.print(str(path), markup=False)
+
+
+def _folder(path: Path) -> None:
+    """Make it now rather than fail after the work."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out {path}: is no folder that can be made ({error.strerror})") from (
+            error
+        )
 
 
 def _policy(name: str) -> str:

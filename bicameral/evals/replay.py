@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,8 @@ from bicameral.evals.clock import Virtual
 from bicameral.evals.recorded import NotRecorded, Playback, Tape
 from bicameral.left.mind import Mind
 from bicameral.left.outcomes import Outcomes
-from bicameral.left.policy import Estimator, Policy
-from bicameral.types import Call, Done, total_cost
+from bicameral.left.policy import Estimate, Estimator, Policy
+from bicameral.types import Call, Card, Done, Request, total_cost
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -112,6 +112,24 @@ def crossed(
     parts = splits(outcomes, folds, seed)
     found = [fitted(outcomes.rows(train), outcomes.rows(test)) for train, test in parts]
     return joined(found).rows(np.argsort(np.concatenate([test for _, test in parts])))
+
+
+class Remembered:
+    """An Estimator that works out a prompt's estimates once, for all policies replayed with it.
+
+    For one table and one set of members: prompts are told apart by their ids alone.
+    """
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._estimator = estimator
+        self._by_id: dict[str, Mapping[str, Estimate]] = {}
+        self.digest = estimator.digest
+
+    def estimate(self, request: Request, cards: Sequence[Card]) -> Mapping[str, Estimate]:
+        """What the estimator within said of this prompt."""
+        if request.id not in self._by_id:
+            self._by_id[request.id] = self._estimator.estimate(request, cards)
+        return self._by_id[request.id]
 
 
 def estimated(outcomes: Outcomes, estimator: Estimator) -> Floats:

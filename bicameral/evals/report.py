@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Line:
     gain: Interval
     cost: Interval
     seconds: Interval
-    calls: float
+    calls: Interval
 
 
 def lines(runs: Mapping[str, Replayed], resamples: int = 10_000, seed: int = 0) -> list[Line]:
@@ -38,12 +39,10 @@ def lines(runs: Mapping[str, Replayed], resamples: int = 10_000, seed: int = 0) 
     first = next(iter(runs.values()))
     columns = []
     for run in runs.values():
-        columns += [run.quality, run.quality - first.quality, run.cost * 1000, run.seconds]
+        gain = run.quality - first.quality
+        columns += [run.quality, gain, run.cost * 1000, run.seconds, run.calls]
     found = iter(intervals(np.stack(columns, axis=1), resamples, seed))
-    return [
-        Line(name, next(found), next(found), next(found), next(found), float(run.calls.mean()))
-        for name, run in runs.items()
-    ]
+    return [Line(name, *itertools.islice(found, 5)) for name in runs]
 
 
 def markdown(report: Sequence[Line]) -> str:
@@ -71,7 +70,7 @@ def cells(line: Line) -> tuple[str, ...]:
         "" if none else _figure(line.gain, 100, "+.1f"),
         _figure(line.cost, 1, ".3g"),
         _figure(line.seconds, 1, ".3g"),
-        f"{line.calls:.2f}",
+        _figure(line.calls, 1, ".2f"),
     )
 
 
@@ -79,4 +78,4 @@ def _figure(found: Interval, scale: float, form: str) -> str:
     if math.isnan(found.mean):
         return "?"
     mean, low, high = (format(v * scale, form) for v in (found.mean, found.low, found.high))
-    return f"{mean} [{low}, {high}]"
+    return mean if low == high else f"{mean} [{low}, {high}]"

@@ -10,7 +10,7 @@ import numpy as np
 
 from bicameral.evals.baselines import baselines, single
 from bicameral.evals.frontier import Point
-from bicameral.evals.replay import Floats, Replayed, estimated, joined, replay, splits
+from bicameral.evals.replay import Floats, Remembered, Replayed, estimated, joined, replay, splits
 from bicameral.left.outcomes import Outcomes
 from bicameral.left.policy import Estimator, Policy
 from bicameral.left.worth import Worth, dollars
@@ -66,7 +66,7 @@ def study(
     for k, (train, held) in enumerate(splits(outcomes, folds, seed), start=1):
         said(f"fold {k} of {folds}: learning")
         taught, test = learn(outcomes.rows(train)), outcomes.rows(held)
-        estimator = taught.estimator()
+        estimator = Remembered(taught.estimator())
         guesses.append(estimated(test, estimator))
         order.append(held)
         for name, (policy, worth) in minds.items():

@@ -41,10 +41,10 @@ def load(path: Path | str, members: Sequence[str] | None = None) -> Outcomes:
     """
     path = Path(path)
     readers = {".parquet": _parquet, ".csv": _csv, ".jsonl": _lines, ".ndjson": _lines}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise ConfigError(f"{path}: a table of outcomes ends in {', '.join(readers)}")
     try:
-        frame = readers[path.suffix](path)
+        frame = readers[path.suffix.lower()](path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     return tabulate(frame, members, source=str(path))
@@ -69,11 +69,14 @@ def save(outcomes: Outcomes, path: Path | str) -> None:
     schema = {name: _polars().String for name in _TEXTS}
     frame = _polars().DataFrame(table, schema_overrides=schema, nan_to_null=True)
     kept = [name for name in COLUMNS if name in NEEDED or frame[name].count()]
-    _write(frame.select(kept), path)
+    try:
+        _write(frame.select(kept), path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
-    match path.suffix:
+    match path.suffix.lower():
         case ".parquet":
             frame.write_parquet(path)
         case ".csv":

@@ -83,6 +83,7 @@ def test_it_prints_the_comparison_and_writes_the_report(run, table, tmp_path):
         (["outcomes.xls"], "ends in .parquet"),
         (["TABLE", "--policy", "autp"], "did you mean 'auto'?"),
         (["TABLE", "--worth", "much"], "--worth: 'much' is no price"),
+        (["TABLE", "--out", "TABLE"], "is no folder that can be made"),
     ],
 )
 def test_what_is_wrong_is_one_clear_line(run, table, words, said):
@@ -101,4 +102,6 @@ def test_a_table_that_teaches_nothing_is_refused(run, table):
     frame.head(30).write_csv(table)
     code, _, told = run(table)
     assert code == 2
-    assert "10 different prompts are too few" in " ".join(told.split())
+    said = " ".join(told.split())
+    assert "10 different prompts are too few to learn from: record the outcomes of" in said
+    assert "at least 53 more" in said

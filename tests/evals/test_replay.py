@@ -15,7 +15,7 @@ from bicameral import build
 from bicameral.errors import ConfigError
 from bicameral.evals.clock import Virtual
 from bicameral.evals.recorded import Playback, Tape
-from bicameral.evals.replay import crossval, graded, replay
+from bicameral.evals.replay import Remembered, crossval, graded, replay
 from bicameral.ledger.meter import Meter
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
@@ -218,6 +218,23 @@ def test_an_answer_cannot_be_cut_in_replay():
     with pytest.raises(ConfigError, match="cascade cannot be replayed: a was cut at 4 tokens"):
         replay(table("x: x y y"), Cascade(0.5, try_tokens=4), SURE)
     assert replay(table("x: x y y"), Cascade(0.5, try_tokens=5), SURE).calls.tolist() == [3]
+
+
+def test_estimates_are_worked_out_once_for_several_policies():
+    class Counting(Fixed):
+        asked = 0
+
+        def estimate(self, request, cards):
+            self.asked += 1
+            return super().estimate(request, cards)
+
+    outcomes, counting = table("x: x y y", "x: y x x"), Counting({"a": 0.6, "b": 0.7, "c": 0.8})
+    once = Remembered(counting)
+    for policy in (Route(), Vote()):
+        found, plain = replay(outcomes, policy, once), replay(outcomes, policy, SURE)
+        assert found.by.tolist() == plain.by.tolist()
+    assert counting.asked == 2
+    assert once.digest == counting.digest
 
 
 # --- cross-validation ---

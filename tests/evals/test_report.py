@@ -31,15 +31,15 @@ def test_a_line_has_the_means_and_intervals_of_its_run():
     assert second.gain.low == pytest.approx(paired.low)
     assert second.gain.high == pytest.approx(paired.high)
     assert second.cost.mean == pytest.approx(2)
-    assert (first.seconds.mean, second.calls) == (1, 1)
+    assert (first.seconds.mean, second.calls.mean) == (1, 1)
 
 
 def test_the_markdown_table():
     first, second = markdown(lines(RUNS, 500, 3)).splitlines()[2:]
     assert first.startswith("| a alone | 80.0 [")
-    assert first.endswith("|  | 1 [1, 1] | 1 [1, 1] | 1.00 |")
+    assert first.endswith("|  | 1 | 1 | 1.00 |")
     assert "| -40.0 [" in second
-    assert "| 2 [2, 2] |" in second
+    assert second.endswith("| 2 | 2 | 1.00 |")
 
 
 def test_the_terminal_table_shows_the_same(capsys):
@@ -52,7 +52,7 @@ def test_the_terminal_table_shows_the_same(capsys):
 
 def test_what_is_not_recorded_is_a_question_mark():
     run = single(table("x: x y", "x: y x", cost=None), "a")
-    assert "| ? | 1 [1, 1] | 1.00 |" in markdown(lines({"a": run}, 100))
+    assert "| ? | 1 | 1.00 |" in markdown(lines({"a": run}, 100))
 
 
 # --- the frontier ---

@@ -180,6 +180,10 @@ def test_files_that_cannot_be_read(tmp_path, name):
 def test_save_knows_its_endings(tmp_path):
     with pytest.raises(ConfigError, match="ends in"):
         save(tabulate(pl.DataFrame(GOOD)), tmp_path / "t.xlsx")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        save(tabulate(pl.DataFrame(GOOD)), tmp_path / "no" / "t.csv")
+    save(tabulate(pl.DataFrame(GOOD)), tmp_path / "T.CSV")
+    same(load(tmp_path / "T.CSV"), tabulate(pl.DataFrame(GOOD)))
 
 
 def test_without_polars_the_extra_is_named(tmp_path, monkeypatch):
