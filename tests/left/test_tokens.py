@@ -131,7 +131,7 @@ async def test_characters_cut_by_tokens_come_whole():
     broken = Sayer("bytes", [bytes([byte]) for byte in text.encode()], p=0.6)
     whole = Sayer("words", [b"n", "ée".encode(), " 京🙂".encode()], p=0.6)
     for members in ([broken], [broken, whole], [whole, broken]):
-        async with aclosing(Tokens("e", members).run(Request.ask("hello"))) as events:
+        async with aclosing(Tokens("e", members, sure=0.9).run(Request.ask("hello"))) as events:
             pieces = [e.part.text async for e in events if isinstance(e, Delta)]
         assert "".join(pieces) == text
         assert len(pieces) > 1
@@ -170,7 +170,7 @@ async def test_max_tokens_counts_the_leaders(most):
     leader = Sayer("leader", [b"one", b" two", b" three", b" four"], p=0.7)
     other = Sayer("other", [b"one two three", b" four"], p=0.7)
     request = Request.ask("?", sampling=Sampling(max_tokens=most))
-    answer = await collect(Tokens("e", [leader, other]), request)
+    answer = await collect(Tokens("e", [leader, other], sure=0.9), request)
     assert answer.text == "one two three"[: (3, 7, 13)[most - 1]]
     assert answer.reason == "length"
 
@@ -189,7 +189,7 @@ async def test_a_member_that_dies_is_dropped_and_the_answer_goes_on(who):
     members = [Sayer("one", words, p=0.7), Sayer("two", words, p=0.7)]
     members[who].fails_after = (2, Broken(members[who].card.name, "died"))
     wrapped, booked = metered(*members)
-    answer = await collect(Tokens("e", wrapped), HELLO)
+    answer = await collect(Tokens("e", wrapped, sure=0.9), HELLO)
     assert answer.error is None
     assert answer.text == "a b c d"
     assert answer.by == ("two", "one")[who]
@@ -204,7 +204,7 @@ async def test_if_all_die_the_error_tells_who_and_carries_the_calls():
     members[0].fails_after = (1, Broken("one", "died"))
     members[1].fails_after = (1, TooLong("two", "full"))
     wrapped, _ = metered(*members)
-    answer = await collect(Tokens("e", wrapped), HELLO)
+    answer = await collect(Tokens("e", wrapped, sure=0.9), HELLO)
     assert isinstance(answer.error, AllFailed)
     assert set(answer.error.failures) == {"one", "two"}
     assert [call.model for call in answer.calls] == ["one", "two"]
@@ -227,7 +227,7 @@ async def test_a_prompt_too_long_for_all_is_told_so():
 async def test_closing_it_closes_every_voice_and_books_the_calls():
     members = [Sayer("one", [b"a"] * 50, p=0.7), Sayer("two", [b"a"] * 50, p=0.7)]
     wrapped, booked = metered(*members)
-    async with aclosing(Tokens("e", wrapped).run(Request.ask("?"))) as events:
+    async with aclosing(Tokens("e", wrapped, sure=0.9).run(Request.ask("?"))) as events:
         await anext(events)
         assert [member.running for member in members] == [1, 1]
     assert [member.running for member in members] == [0, 0]
@@ -240,7 +240,7 @@ async def test_closing_it_closes_every_voice_and_books_the_calls():
 async def test_cancelling_the_reader_closes_every_voice():
     members = [Sayer("one", [b"a"] * 50, p=0.7), Sayer("two", [b"a"] * 50, p=0.7)]
     members[1].delay = 60
-    task = asyncio.create_task(collect(Tokens("e", members), Request.ask("?")))
+    task = asyncio.create_task(collect(Tokens("e", members, sure=0.9), Request.ask("?")))
     while not members[0].looks:
         await asyncio.sleep(0)
     task.cancel()
@@ -252,7 +252,7 @@ async def test_cancelling_the_reader_closes_every_voice():
 async def test_each_member_is_one_call_of_the_meter():
     words = [b"a", b" b", b" c"]
     wrapped, booked = metered(Sayer("one", words, p=0.7), Sayer("two", words, p=0.7))
-    answer = await collect(Tokens("e", wrapped), HELLO)
+    answer = await collect(Tokens("e", wrapped, sure=0.9), HELLO)
     assert sorted(booked, key=lambda call: call.model) == list(answer.calls)
     assert [call.seconds for call in answer.calls] == [0.5, 0.5]
     assert [call.cost for call in answer.calls] == [0, 0]
@@ -311,7 +311,7 @@ async def test_what_it_cannot_honour_is_refused_before_any_work(fields, param):
 async def test_members_out_of_reach_or_budget_are_left_out_with_the_reason():
     near, far = Sayer("near", [b"a"], p=0.7), Sayer("far", [b"a"], p=0.7)
     far.card = Card(name="far", engine="tiny", reach=Reach.SITE)
-    answer = await collect(Tokens("e", [near, far]), HELLO.but(reach=Reach.DEVICE))
+    answer = await collect(Tokens("e", [near, far], sure=0.9), HELLO.but(reach=Reach.DEVICE))
     assert (answer.text, far.looks) == ("a", 0)
     assert [c.model for c in answer.decisions[0].considered] == ["far"]
     alone = await collect(Tokens("e", [far]), HELLO.but(reach=Reach.DEVICE))
