@@ -21,6 +21,7 @@ _DIMS = 256
 _LANDMARKS = 600
 _GAMMA = 0.5
 _TOPICS = 32
+_CATEGORIES = 100
 _FOLDS = 5
 # Half: all the counts together weigh as much as half a unit vector.
 _COUNTS = 0.5
@@ -54,35 +55,54 @@ class _Seen:
 
     def heads(self, fits: Sequence[Fit]) -> Array:
         """Constants and weights on nearness and counts themselves."""
-        constant = np.concatenate([fit(np.zeros((1, self.a.shape[1])))[0] for fit in fits])
         weights = np.hstack([fit.weights for fit in fits])
         rank = self.white.shape[1]
-        near = self.white @ weights[:rank]
-        return np.vstack([constant, near, weights[rank:]]).astype(np.float32)
+        constant = np.concatenate([fit.constant for fit in fits])
+        return np.vstack([constant, self.white @ weights[:rank], weights[rank:]]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Topics:
+    """What prompts are about, learned from categories, or from likeness where there are none."""
+
+    names: tuple[str, ...]
+    merged: tuple[int, ...]  # per topic learned, its name
+    fit: Fit
+    sharp: float
+
+    @property
+    def held(self) -> Floats:
+        """Per prompt, by a fit that had not seen it."""
+        return scores.softmax(self.sharp * self.fit.held)
+
+    @property
+    def shown(self) -> Floats:
+        """The same under the names."""
+        out: Floats = self.held @ np.eye(len(self.names))[list(self.merged)]
+        return out
 
 
 def fit_scores(outcomes: Outcomes, seed: int = 0) -> Scores:
     """Estimates learned from all of `outcomes`; the same outcomes and seed give the same."""
     seen = _see(outcomes.prompts, seed)
     folds = outcomes.folds(_FOLDS, seed)
-    quality = ridge(seen.a, outcomes.score, folds)
-    slopes = _platts(quality.held, outcomes.score)
+    topics = _topics(outcomes, seen, folds, seed)
+    quality = ridge(seen.a, outcomes.score, folds, topics.held)
     amounts = [_amount(seen.a, grid, folds) for grid in (outcomes.cost, outcomes.seconds)]
-    names, labels = _labels(outcomes, seen, seed)
-    topic = ridge(seen.a, labels, folds, turn=False)
-    fits = [quality, *amounts, topic]
     return Scores(
         models=outcomes.models,
-        names=names,
+        names=topics.names,
         features=seen.features,
         landmarks=seen.landmarks,
         gamma=_GAMMA,
         bars=seen.bars,
-        base=quality.mean,
-        platt=slopes,
-        heads=seen.heads(fits),
+        base=_rates(outcomes.score),
+        platt=_platts(quality.held, outcomes.score),
+        heads=seen.heads([quality, *amounts, topics.fit]),
+        table=quality.table,
         free=np.stack([_mean(outcomes.cost), _mean(outcomes.seconds)]),
-        sharp=_sharpness(topic.held, labels),
+        sharp=topics.sharp,
+        merged=topics.merged,
     )
 
 
@@ -94,9 +114,8 @@ def out_of_fold(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Floa
     """
     seen = _see(outcomes.prompts, seed)
     parts = outcomes.folds(folds, seed)
-    fit = ridge(seen.a, outcomes.score, parts)
-    _, labels = _labels(outcomes, seen, seed)
-    topic = ridge(seen.a, labels, parts, turn=False)
+    topics = _topics(outcomes, seen, parts, seed)
+    fit = ridge(seen.a, outcomes.score, parts, topics.held)
     known = scores.known(seen.familiar, seen.bars)
     quality = np.zeros_like(outcomes.score)
     for k in np.unique(parts):
@@ -104,7 +123,7 @@ def out_of_fold(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Floa
         rest = outcomes.score[~out]
         slopes = _platts(fit.held[~out], rest)
         quality[out] = scores.judged(fit.held[out], known[out], _rates(rest), slopes)
-    return quality, scores.softmax(_sharpness(topic.held, labels) * topic.held), known
+    return quality, topics.shown, known
 
 
 def calibration(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Calibration, ...]:
@@ -218,28 +237,36 @@ def _amount(a: Floats, grid: Floats, folds: NDArray[np.intp]) -> Fit:
     fit = ridge(a, np.log(np.maximum(grid, _CENT)), folds)
     guessed = np.where(np.isnan(grid), np.nan, np.exp(fit.held))
     shift = np.log(np.maximum(_mean(grid), _CENT)) - np.log(_mean(guessed))
-    return replace(fit, mean=fit.mean + shift)
+    return replace(fit, constant=fit.constant + shift)
+
+
+def _topics(outcomes: Outcomes, seen: _Seen, folds: NDArray[np.intp], seed: int) -> _Topics:
+    names, labels = _labels(outcomes, seen, seed)
+    fit = ridge(seen.a, labels, folds, turn=False)
+    sharp = _sharpness(fit.held, labels)
+    if len(names) <= _TOPICS:
+        return _Topics(names, tuple(range(len(names))), fit, sharp)
+    from sklearn.cluster import AgglomerativeClustering
+
+    middles = np.stack([seen.a[labels[:, i] == 1].mean(axis=0) for i in range(len(names))])
+    merged = AgglomerativeClustering(_TOPICS).fit_predict(middles)
+    joined = ["+".join(names[i] for i in np.flatnonzero(merged == k)) for k in range(_TOPICS)]
+    return _Topics(tuple(joined), tuple(int(k) for k in merged), fit, sharp)
 
 
 def _labels(outcomes: Outcomes, seen: _Seen, seed: int) -> tuple[tuple[str, ...], Floats]:
     """Names of topics and a row of 0 and 1 per prompt, NaN where it is not said."""
-    from sklearn.cluster import AgglomerativeClustering, KMeans
+    often = Counter(c for c in outcomes.categories if c)
+    names = sorted(sorted(often, key=lambda name: (-often[name], name))[:_CATEGORIES])
+    if len(names) > 1:
+        said = np.array([c or "" for c in outcomes.categories])
+        one = np.stack([said == name for name in names], axis=1)
+        return tuple(names), np.where(one.any(axis=1, keepdims=True), one, np.nan)
+    from sklearn.cluster import KMeans
 
-    said = np.array([c or "" for c in outcomes.categories])
-    names = sorted(set(said) - {""})
-    if not names:
-        count = max(1, min(_TOPICS // 2, len(said) // 50))
-        found = KMeans(count, random_state=seed, n_init=1).fit_predict(seen.x)
-        return tuple(f"cluster {i}" for i in range(count)), np.eye(count)[found]
-    one = np.stack([said == name for name in names], axis=1)
-    labels = np.where((said == "")[:, None], np.nan, one)
-    if len(names) <= _TOPICS:
-        return tuple(names), labels
-    middles = np.stack([seen.a[said == name].mean(axis=0) for name in names])
-    merged = AgglomerativeClustering(_TOPICS).fit_predict(middles)
-    groups = [np.flatnonzero(merged == i) for i in range(_TOPICS)]
-    joined = tuple("+".join(names[i] for i in group) for group in groups)
-    return joined, np.stack([labels[:, group].sum(axis=1) for group in groups], axis=1)
+    count = max(1, min(_TOPICS // 2, len(seen.x) // 50))
+    found = KMeans(count, random_state=seed, n_init=1, max_iter=30).fit_predict(seen.x)
+    return tuple(f"cluster {i}" for i in range(count)), np.eye(count)[found]
 
 
 def _sharpness(held: Floats, labels: Floats) -> float:

@@ -34,7 +34,8 @@ class Guess:
 
 @dataclass(frozen=True)
 class Scores:
-    """Estimates for `models`, on `names` of topics. K landmarks, C counts, M members, T topics."""
+    """Estimates for `models`, on `names` of topics. K landmarks, C counts, M members,
+    T topics, of which related ones share a name if there are many."""
 
     models: tuple[str, ...]
     names: tuple[str, ...]
@@ -45,8 +46,10 @@ class Scores:
     base: Floats  # M: mean recorded quality
     platt: Floats  # 2 x M: slope and offset of log-odds
     heads: Array  # (1 + K + C) x (3 M + T): quality, log cost, log seconds, topics
+    table: Floats  # T x M: what each topic adds to quality
     free: Floats  # 2 x M: cost and seconds far from everything known
     sharp: float  # of topics
+    merged: tuple[int, ...]  # for each of the T topics learned, which of `names` it belongs to
 
     def look(self, prompts: Sequence[str]) -> Array:
         """The features of prompts, a row each."""
@@ -77,8 +80,8 @@ class Scores:
         return out.astype(np.float64), known(familiar, self.bars)
 
     def _quality(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
-        m = len(self.models)
-        return judged(out[:, :m], sure, self.base, self.platt), sure
+        raw = out[:, : len(self.models)] + self._fine(out) @ self.table
+        return judged(raw, sure, self.base, self.platt), sure
 
     def _amounts(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
         m = len(self.models)
@@ -89,8 +92,11 @@ class Scores:
             sure[:, None] * seconds + far * self.free[1],
         )
 
-    def _topics(self, out: Floats) -> Floats:
+    def _fine(self, out: Floats) -> Floats:
         return softmax(self.sharp * out[:, 3 * len(self.models) :])
+
+    def _topics(self, out: Floats) -> Floats:
+        return self._fine(out) @ np.eye(len(self.names))[list(self.merged)]
 
     def pack(self) -> dict[str, Any]:
         """Arrays and JSON values in one flat dict, from which `unpack` makes it again."""
@@ -104,8 +110,10 @@ class Scores:
             "base": self.base,
             "platt": self.platt,
             "heads": self.heads,
+            "table": self.table,
             "free": self.free,
             "sharp": self.sharp,
+            "merged": list(self.merged),
             **inner,
         }
 
@@ -119,6 +127,7 @@ class Scores:
         rest |= {
             "models": tuple(rest["models"]),
             "names": tuple(rest["names"]),
+            "merged": tuple(rest["merged"]),
             "bars": (float(low), float(high)),
             "landmarks": rest["landmarks"].astype(np.float32),
         }
