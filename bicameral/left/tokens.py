@@ -57,10 +57,9 @@ class Tokens:
 
     `weights` go with `members`, by default all equal. The leading member says a byte alone if it
     is more than `sure` of it; with 1 all are always asked. On 20 easy questions, too few to tell
-    quality, SmolLM2-135M and Gemma-3-270M asked each other for 7 % of the bytes with 0.5 and for
-    25 % with 0.9, which took 1.7 times the compute; hence the default.
-    `rare`: of the ways to cut a text into tokens, those of this share of a member's probability or
-    less are left out.
+    quality, SmolLM2-135M asked Gemma-3-270M for 7 % of the bytes with 0.5 and for 25 % with 0.9,
+    at 1.7 times the compute. `rare`: of the ways to cut a text into tokens, those of this share of
+    a member's probability or less are left out.
 
     Without a temperature the likeliest byte is taken. `max_tokens` counts the leader's tokens. If
     the leader fails the next one leads. A member without a voice is a ConfigError.
