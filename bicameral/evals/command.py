@@ -35,7 +35,12 @@ def evaluate(
     folds: Annotated[int, typer.Option(min=2, help="Folds by the prompts' wording.")] = 5,
     seed: Annotated[int, typer.Option(help="Of folds and intervals.")] = 0,
 ) -> None:
-    """Compare learned minds with their members on recorded outcomes, without asking anyone."""
+    """Compare learned minds with their members on recorded outcomes, without asking anyone.
+
+    TABLE has a row per prompt and member. Columns: prompt_id, prompt, model, score (0 to 1); and
+    if known cost (dollars), seconds, tokens_in, tokens_out, category, answer (extracted), gold,
+    confidence, checked. What is learned comes from other folds than the prompt it answers.
+    """
     policies = [_policy(name) for name in policy or ["auto"]]
     worths: list[int | None] = [_worth(dollars) for dollars in worth or []]
     from bicameral.left.table import check_learnable, load

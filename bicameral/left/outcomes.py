@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from bicameral.config import nearest
+from bicameral.errors import ConfigError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -55,7 +58,10 @@ class Outcomes:
         return replace(self, **parts)
 
     def only(self, models: Sequence[str]) -> Outcomes:
-        """Only these members, in this order."""
+        """Only these members, in this order; ConfigError names one the table does not have."""
+        for model in models:
+            if model not in self.models:
+                raise ConfigError(f"no outcomes of '{model}': {nearest(model, self.models)}")
         columns = [self.models.index(model) for model in models]
         grids = {name: getattr(self, name)[:, columns] for name in _GRIDS}
         return replace(self, models=tuple(models), **grids)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from bicameral.errors import ConfigError
 from bicameral.left.outcomes import fold
 from bicameral.left.table import tabulate
 
@@ -33,6 +35,8 @@ def test_only_reorders_members():
     table = outcomes().only(["big", "small"])
     assert table.models == ("big", "small")
     assert table.score[0].tolist() == [1, 0]
+    with pytest.raises(ConfigError, match="no outcomes of 'bigg': did you mean 'big'"):
+        table.only(["bigg"])
 
 
 def test_equal_wording_has_an_equal_fold():
