@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from bicameral import build
 from bicameral.config import Config, load, nearest
 from bicameral.errors import ConfigError, JournalError, NotFound, RequestError
-from bicameral.journal.watch import Watch
+from bicameral.journal.watch import Tell, Watch
+from bicameral.journal.watch import tell as tell_log
 from bicameral.journal.writer import Journal
 from bicameral.ledger.meter import Book, Meter
 from bicameral.model import Fold, Model
@@ -52,25 +53,31 @@ class _Tree:
 class Brain:
     """Minds and members of a config, open and ready to answer."""
 
-    def __init__(self, tree: _Tree, book: Book) -> None:
+    def __init__(self, tree: _Tree, book: Book, tell: Tell) -> None:
         self._tree = tree
         self._book = book
+        self._tell = tell
         self._journal = _journal(tree.config)
         self._reloading = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: str | Path | Config | None = None, *, book: Book | None = None
+        cls,
+        config: str | Path | Config | None = None,
+        *,
+        book: Book | None = None,
+        tell: Tell = tell_log,
     ) -> AsyncIterator[Brain]:
         """Open every member of `config`, by default what `load_config` finds.
 
-        `book` gets each leaf call when it ends. Raises ConfigError or WeightsError.
+        `book` gets each leaf call when it ends, `tell` each decision of a mind, by default for the
+        log. Raises ConfigError or WeightsError.
         """
         book = book or _no_book
         if not isinstance(config, Config):
             config = load_config(config)
-        brain = cls(await _grow(config, {}, book), book)
+        brain = cls(await _grow(config, {}, book), book, tell)
         try:
             yield brain
         finally:
@@ -113,7 +120,7 @@ class Brain:
         model = _find(tree, self.default if name is None else name)
         if not request.id:
             request = replace(request, id=f"req_{os.urandom(12).hex()}")
-        watch = Watch(self._journal, request, caller) if model.card.members else None
+        watch = Watch(self._journal, request, caller, self._tell) if model.card.members else None
         tree.streams += 1
         try:
             async with aclosing(model.run(request)) as events:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from bicameral.decision import Decision
@@ -19,11 +20,16 @@ _WHY = 1000
 _ID = re.compile(rb'"id"\s*:\s*"([^"\\]{1,128})"')
 
 
-class Watch:
-    """Call it with each event; `journal` None: only the log gets the decisions."""
+Tell = Callable[[Decision], None]
+"""Gets each decision of a mind, the outer one first."""
 
-    def __init__(self, journal: Journal | None, request: Request, caller: str) -> None:
+
+class Watch:
+    """Call it with each event; the decisions at their end go to `tell` and to the journal."""
+
+    def __init__(self, journal: Journal | None, request: Request, caller: str, tell: Tell) -> None:
         self._journal = journal
+        self._tell = tell
         self._request = request
         self._caller = caller
         self._texts = journal is not None and journal.options.prompts
@@ -42,9 +48,8 @@ class Watch:
             self._said.append(event.part.text)
 
     def _over(self, decisions: tuple[Decision, ...]) -> None:
-        if log.isEnabledFor(logging.INFO):
-            for decision in decisions:
-                log.info("%s", decision.why[:_WHY], extra={"fields": _fields(decision)})
+        for decision in decisions:
+            self._tell(decision)
         if self._journal is None or not decisions:
             return
         entry = Entry(
@@ -59,9 +64,17 @@ class Watch:
         self._journal.note(entry)
 
 
-def _fields(decision: Decision) -> dict[str, Any]:
-    """What the log tells of a decision: ids, names and figures, no text."""
+def tell(decision: Decision) -> None:
+    """One line at INFO."""
+    if log.isEnabledFor(logging.INFO):
+        line = fields(decision)
+        log.info("%s", line.pop("message"), extra={"fields": line})
+
+
+def fields(decision: Decision) -> dict[str, Any]:
+    """What the log tells of a decision: ids, names, figures and reasons, no text."""
     return {
+        "message": decision.why[:_WHY],
         "request": decision.id,
         "mind": decision.mind,
         "policy": decision.policy,

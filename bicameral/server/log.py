@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from bicameral.decision import Decision
+from bicameral.journal import watch
+
 _json = msgspec.json.Encoder().encode
 logger = logging.getLogger("bicameral.server")
 _out: list[BinaryIO] = []
@@ -47,9 +50,19 @@ def request(fields: dict[str, Any]) -> None:
     Nothing is written before `configure`, or if the level is above INFO.
     """
     if _out and logger.isEnabledFor(logging.INFO):
-        line = {"time": round(time.time(), 3), "level": "INFO", **fields}
-        _out[0].write(_json(line) + b"\n")
-        _out[0].flush()
+        _write(fields)
+
+
+def decision(made: Decision) -> None:
+    """One line for one decision, in the same way."""
+    if _out and watch.log.isEnabledFor(logging.INFO):
+        _write({"logger": watch.log.name, **watch.fields(made)})
+
+
+def _write(fields: dict[str, Any]) -> None:
+    line = {"time": round(time.time(), 3), "level": "INFO", **fields}
+    _out[0].write(_json(line) + b"\n")
+    _out[0].flush()
 
 
 def _places(trace: Any) -> list[str]:

@@ -178,7 +178,7 @@ def serve(
 async def _serve(
     config: Config, options: ServerOptions, ready: Callable[[str], None] | None
 ) -> None:
-    async with Brain.open(config) as brain:
+    async with Brain.open(config, tell=log.decision) as brain:
         server = Server(brain, options)
         _spare_the_collector()
         _listen_to_signals(server, Path(config.source))

@@ -13,7 +13,7 @@ from bicameral.brain import Brain
 from bicameral.config import parse
 from bicameral.errors import JournalError, RequestError
 from bicameral.journal.store import Store
-from bicameral.journal.watch import LONGEST, Watch
+from bicameral.journal.watch import LONGEST, Watch, tell
 from bicameral.server.log import Lines
 from bicameral.types import Done, Relay, Request
 
@@ -200,7 +200,7 @@ def test_an_answer_passed_on_is_known_by_its_own_id_too(data, alias):
         options = parse("", "t").journal
         note = notes.append
 
-    watch = Watch(Notes(), Request.ask("what", id="req_1"), "")
+    watch = Watch(Notes(), Request.ask("what", id="req_1"), "", tell)
     decision = _decision()
     for event in (Relay(data), Relay(b'{"id":"later"}'), Done(decisions=(decision,))):
         watch(event)

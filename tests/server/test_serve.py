@@ -35,6 +35,10 @@ engine = "scripted"
 engine = "scripted"
 reply = "{reply}"
 delay = 0.1
+
+[minds.mind]
+policy = "route"
+members = ["echo"]
 """
 START = "import sys; from bicameral.server.serve import serve; serve(sys.argv[1])"
 SECRET = "tell nobody about my sk-secret-0123456789"
@@ -171,6 +175,8 @@ async def test_logs_are_json_without_user_text(tmp_path: Path) -> None:
         headers = {"Authorization": f"Bearer {SECRET}", "x-request-id": "mine-1"}
         await chat(server, headers, messages=asked)  # type: ignore[arg-type]
         await chat(server, model=SECRET)  # type: ignore[arg-type]
+        minds = {"x-request-id": "mine-2"}
+        await chat(server, minds, model="mind", messages=asked)  # type: ignore[arg-type]
         await call(server, "POST", f"/v1/chat/completions?key={SECRET}", b"{" + SECRET.encode())  # type: ignore[arg-type]
         await get(server, f"/v1/{SECRET}")
         server.signal(signal.SIGTERM)
@@ -180,6 +186,9 @@ async def test_logs_are_json_without_user_text(tmp_path: Path) -> None:
         assert (line["route"], line["model"], line["by"]) == ("chat", "echo", "echo")
         assert (line["status"], line["prompt_tokens"]) == (200, 5)
         assert 0 < line["seconds"] < 60
+        (line,) = (line for line in server.log if line.get("logger") == "bicameral.decisions")
+        assert (line["level"], line["request"], line["mind"]) == ("INFO", "mine-2", "mind")
+        assert (line["asked"], line["by"]) == (["echo"], "echo")
 
 
 def test_an_unexpected_error_is_logged_without_its_words(capsys) -> None:
