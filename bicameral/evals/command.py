@@ -43,6 +43,9 @@ def evaluate(
     """
     policies = [_policy(name) for name in policy or ["auto"]]
     worths: list[int | None] = [_worth(dollars) for dollars in worth or []]
+    if "cascade" in policies and not worths:
+        # Without it a cascade asks in the table's order until one sounds sure.
+        raise RequestError("--policy cascade: say with --worth what a right answer is worth")
     from bicameral.left.table import check_learnable, load
 
     with terminal.waiting(f"reading {table}…"):

@@ -83,6 +83,7 @@ def test_it_prints_the_comparison_and_writes_the_report(run, table, tmp_path):
         (["outcomes.xls"], "ends in .parquet"),
         (["TABLE", "--policy", "autp"], "did you mean 'auto'?"),
         (["TABLE", "--worth", "much"], "--worth: 'much' is no price"),
+        (["TABLE", "--policy", "cascade"], "say with --worth what a right answer is worth"),
         (["TABLE", "--out", "TABLE"], "is no folder that can be made"),
     ],
 )
