@@ -18,7 +18,8 @@ Kind = Literal["choice", "number", "exact", "json", "code", "text"]
 
 # So much is read of the two ends of a longer text; of code and JSON so much is read as such.
 _HEAD, _TAIL, _WHOLE = 8_000, 24_000, 200_000
-_SHORT = 80  # a longer "the answer is ..." is an argument, not a result
+# A longer "the answer is ..." is an argument, not a result; so is one that much follows on.
+_SHORT, _AFTERWARDS = 80, 300
 _CODE = re.compile(
     r"```|\bdef \w+\(|\bconst \w+ ?=|\bfunction \w+\(|^>>> |^#include\b"
     r"|\b(?:write|implement|complete|fix|refactor)\b[^.\n]{0,60}"
@@ -31,7 +32,9 @@ _OUTPUT = re.compile(
     re.IGNORECASE,
 )
 _MATH = re.compile(r"\\boxed|\$[^$\n]{1,200}\$|\\[\[(]|\\frac|\\sqrt")
-_COUNT = re.compile(r"\bhow (?:many|much|old|far|long|tall|fast)\b", re.IGNORECASE)
+_COUNT = re.compile(
+    r"\bhow (?:many|much|old|far|long|tall|fast)\b|多少|几[个只天次]", re.IGNORECASE
+)
 _COMPUTE = re.compile(
     r"\b(?:compute|calculate|evaluate|remainder|percent(?:age)?|probability)\b"
     r"|\b(?:what(?:'s|’s| is| was| are| will be)|find)\b[^.?\n]{0,40}"
@@ -51,6 +54,7 @@ _REFUSED = re.compile(
     r"|as an ai\b|no idea\b|unknown\W*$|n/a\W*$|not sure\b"
     r"|(?:the )?(?:correct )?(?:answer )?"
     r"(?:cannot|can['’]?t|could not) be (?:determined|answered|known|derived|provided)"
+    r"|我不知道|抱歉|对不起|无法(?:确定|回答|判断)"
     r"|not (?:\w+ )?(?:listed|given|provided|known|available|among|in the)\b)",
     re.IGNORECASE,
 )
@@ -158,7 +162,7 @@ def _text(text: str) -> Said | None:
     if _REFUSED.match(text):
         return None
     stated = final.stated(text)
-    if stated and len(stated.text) <= _SHORT:
+    if stated and len(stated.text) <= _SHORT and len(text) - stated.end <= _AFTERWARDS:
         return _said(final.Piece(final.words(stated.text), stated.start, stated.end))
     return _whole(normalised(text), text)
 

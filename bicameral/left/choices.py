@@ -11,7 +11,7 @@ from msgspec import Struct
 from bicameral.left.final import latest, plain
 
 # An option opens a line ("C.", "C)", "(C)", "**C.**", "- C:") or, in brackets, follows a space.
-_OPENS = re.compile(r"(?:^|\n)[ \t>*#-]{0,6}\(?([A-Z]|[a-z])[).:]\*{0,2}(?=\s*\S)")
+_OPENS = re.compile(r"(?:^|\n)[ \t>*#-]{0,6}[(（]?([A-Z]|[a-z])[).:）．：、]\*{0,2}(?=\s*\S)")
 _INSIDE = re.compile(
     r"(?:^|[\s,;:])\((?:([A-Z])\)(?=\s*\S)|([a-z])\)(?=\s+\S))|[\s,;:](?:([A-Z])|([a-z]))\)(?=\s+\S)"
 )
@@ -23,17 +23,21 @@ _PAIR = re.compile(
 )
 
 # A letter that stands alone; how far before it the words that commit to it may begin.
-_LETTER = re.compile(r"(?<![\w'’&^/.+°-])([A-Za-z])(?![\w'’&^/]|\}?[_^]|-\w|\.\w|\s*[=+<>])")
+_LETTER = re.compile(
+    r"(?<![A-Za-z0-9_À-ɏ'’&^/.+°-])([A-Za-z])(?![A-Za-z0-9_À-ɏ'’&^/]|\}?[_^]|-\w|\.\w|\s*[=+<>])"
+)
 _REACH = 90
-_ENDS = re.compile(r"[.!?;](?=\s)|(?<![:,\s\[])(?<! is)(?<! are)\s*\n(?=\s*\S)")
+_ENDS = re.compile(r"[.!?;](?=\s)|[。！？；]|(?<![:,\s\[])(?<! is)(?<! are)\s*\n(?=\s*\S)")
 
-_ANSWER = re.compile(r"answers?\b|\\boxed\b|####", re.IGNORECASE)
+_ANSWER = re.compile(r"answers?\b|\\boxed\b|####|答案|故选|应选", re.IGNORECASE)
 _CHOSEN = re.compile(
     r"\b(?:closest|nearest|correct|right|best|most|only|options?|choices?|choose|chosen|select"
-    r"|pick|corresponds?|match(?:es)?|go with|therefore|thus|hence|so|conclude|is|are|be|as)\b",
+    r"|pick|corresponds?|match(?:es)?|go with|therefore|thus|hence|so|conclude|is|are|be|as)\b"
+    r"|选|因此|所以",
     re.IGNORECASE,
 )
-_OPTION = re.compile(r"\b(?:option|choice|letter|statement)\W{0,6}$", re.IGNORECASE)
+_CLOSING = frozenset({*".:)）．：、。", ""})
+_OPTION = re.compile(r"\b(?:option|choice|letter|statement)\W{0,6}$|选项?$", re.IGNORECASE)
 _VALUE = re.compile(r"(?:\bis\b|\bare\b|:)[^\n]*\d|[=≈]")
 _DIRECT = re.compile(r"\W*(?:(?:is|be|are)\b\W*)?(?:(?:option|choice)\b\W*)?", re.IGNORECASE)
 _AFTER = re.compile(
@@ -43,7 +47,7 @@ _AFTER = re.compile(
 )
 _NOT = re.compile(
     r"\b(?:not|isn't|never|neither|nor|incorrect|wrong|eliminate\w*|rule[sd]? out|exclud\w+"
-    r"|unlike|than|except|between)\b",
+    r"|unlike|than|except|between)\b|不|非|错",
     re.IGNORECASE,
 )
 _TURN = re.compile(r"\b(?:but|so|however|instead|rather|therefore|thus)\b", re.IGNORECASE)
@@ -56,7 +60,11 @@ _CORRECTS = re.compile(
     r"\b(?:wait|however|but|actually|sorry|correction|let me|mistake\w*|re-?check\w*|instead)\b",
     re.IGNORECASE,
 )
-_AGAIN = re.compile(r"\n\W*(?:Question|Q|Options)\W*\d*:|\nA[.)] [^\n]*\nB[.)] [^\n]*\nC[.)] ")
+_AGAIN = re.compile(
+    r"\n\W{0,8}(?:Question|Q|Options)\W{0,4}\d{0,4}:|\nA[.)] [^\n]*\nB[.)] [^\n]*\nC[.)] "
+    r"|\ball (?:the )?answers\b|总结|所有答案",
+    re.IGNORECASE,
+)
 _BARE = 60  # letters: a commitment with less than that before it was not reasoned for
 
 
@@ -196,9 +204,9 @@ def _is_word(mention: re.Match[str], text: str) -> bool:
 def _is_marked(mention: re.Match[str], text: str) -> bool:
     """Whether a bracket, a mark or the end says that this is a label, not a variable."""
     start, end = mention.span()
-    opened = text[start - 1 : start] in ("(", "*", "{", '"', "[", "`")
-    closed = text[end : end + 1] in (")", "*", "}", '"', "]", "`")
-    return (opened and closed) or text[end : end + 1] in (".", ":", ")", "")
+    opened = text[start - 1 : start] in ("(", "（", "*", "{", '"', "[", "`")
+    closed = text[end : end + 1] in (")", "）", "*", "}", '"', "]", "`")
+    return (opened and closed) or text[end : end + 1] in _CLOSING
 
 
 def _sentence(before: str) -> str:

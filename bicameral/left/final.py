@@ -17,10 +17,11 @@ _FIELD = re.compile(
 )
 _PHRASE = re.compile(
     r"\banswers?\b[^.\n:=]{0,60}?"
-    r"(?:\b(?:is|are|was|would be|should be)\b(?![^.\n]{0,60}\bis:)|[:=])[\s:*_]{0,9}",
+    r"(?:\b(?:is|are|was|would be|should be)\b(?![^.\n]{0,60}\bis:)|[:=])[\s:*_]{0,9}"
+    r"|答案[^。\n]{0,20}?[是为：:][\s：:*_]{0,9}",
     re.IGNORECASE,
 )
-_STOP = re.compile(r"\n|[.!?](?=\s|$)|\*\*(?=\s|$)")
+_STOP = re.compile(r"\n|[.!?](?=\s|$)|[。！？]|\*\*(?=\s|$)")
 _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.){0,500})\"", re.DOTALL)
 _BARE = re.compile(r"[^,}\n]{0,500}")
 _FORMULA = re.compile(r"\$([^$\n]{1,500})\$|\\\(([^\n]{1,500}?)\\\)")

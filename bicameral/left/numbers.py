@@ -12,7 +12,7 @@ _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d{1,200})?|\d{1,200}(?:\.\d{0,20
 _TEN = r"\s?(?:\\times|\\cdot|×|·|x|\*)\s?10\s?(?:\^|\*\*)\s?\{?\s?([-+−]?\d{1,3})\}?"
 _SCALE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _NUMBER = re.compile(
-    rf"(?<![\w.,/^])({_SIGN})\s?[$€£¥]?\s?({_DIGITS})"
+    rf"(?<![A-Za-z0-9_.,/^])({_SIGN})\s?[$€£¥]?\s?({_DIGITS})"
     rf"(?:[eE]([-+−]?\d{{1,3}})(?![\w.])|{_TEN})?"
     r"(?:\s?/\s?(\d{1,200})(?![\w/]|\.\d))?"
     rf"(?:\s?(%|percent\b|per cent\b)|\s({'|'.join(_SCALE)})\b)?",
@@ -36,6 +36,7 @@ _UNIT = re.compile(
     r"(?:\^\{?[23]\}?)?[\s.,;:!}]*"
 )
 _PLACES = 6
+_LONGEST = 500
 
 
 def value(text: str, *, percent: bool = False) -> Fraction | None:
@@ -43,8 +44,10 @@ def value(text: str, *, percent: bool = False) -> Fraction | None:
 
     `percent`: the question asks for a percentage, so that the sign is but a unit.
     """
-    text = _readable(text)
-    found = _NUMBER.match(text.rstrip(), _start(text))
+    text = _readable(text).strip()
+    if len(text) > _LONGEST:
+        return None
+    found = _NUMBER.match(text, _start(text))
     if found is None:
         named = text.strip(" .*").casefold()
         return Fraction(_NAMES.index(named)) if named in _NAMES else None

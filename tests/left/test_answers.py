@@ -125,6 +125,23 @@ def test_text_is_equal_without_case_marks_and_articles():
     assert key("text", "", "I don't know") is None
 
 
+def test_an_aside_in_a_long_text_is_not_what_it_says():
+    essays = [
+        f"The answer is simple. {topic} " + f"It {topic} so. " * 60 for topic in ("rains", "snows")
+    ]
+    assert len({key("text", "", essay) for essay in essays}) == 2
+
+
+def test_answers_in_chinese():
+    asked = "下列哪个是首都？\nA、上海\nB．北京\nC：广州"
+    assert kind(Request.ask(asked)) == "choice"
+    said = ["答案是B。", "因此，答案为：B", "故选（B）。", "B．北京", "A不对。所以选B。", "北京"]
+    assert [key("choice", asked, text) for text in said] == ["B"] * len(said)
+    assert key("choice", asked, "我不知道") is None
+    assert key("number", "一共有多少个？", "3+4，所以答案是7个苹果。") == "7"
+    assert key("number", "一共有多少个？", "一共7个") == "7"
+
+
 def test_the_place_of_the_answer_is_known():
     text = "Let me see. The answer is (B), Paris."
     said = read("choice", CAPITAL, text)
@@ -181,6 +198,10 @@ HOSTILE = [
     "$" * 600_000,
     "\\boxed{" * 100_000,
     "A. \nB. \n" * 80_000,
+    "1" + " " * 600_000 + "#",
+    "The answer is (A)." + "\n" * 20_000 + "The answer is (B).",
+    "\\(" * 300_000,
+    "1,111" * 100_000,
 ]
 
 
