@@ -27,6 +27,9 @@ from bicameral.types import Feature, Request
 Posthoc = Callable[[Case], Sequence[float]]
 """The probability that each answer of a case is right, now that it is there; 0 for failures."""
 
+Ahead = Callable[[Case], Mapping[str, float]]
+"""How likely each member not asked yet is right where the best answer so far is wrong."""
+
 # The last answer streams, rather than being compared with those before it, if comparing would add
 # less than this to the probability of being right.
 _SLIGHT = 0.02
@@ -38,8 +41,10 @@ class Cascade:
     Plain: good enough is a confidence of `threshold`, or that probability if `posthoc` tells it.
     With a `worth`, `least` or `most`: as that says; `tells` is how far an answer shows, once it is
     there, whether it is right, from 0 (not at all) to 1 (entirely): the share of the variance
-    of being right that `posthoc` explains. A member that may not be the last to be asked may say
-    at most `try_tokens`; an answer cut there counts as wrong.
+    of being right that `posthoc` explains. `ahead` is what the answers so far tell of the members
+    left, by default nothing: that a question was hard for some makes it harder for all. A member
+    that may not be the last to be asked may say at most `try_tokens`; an answer cut there counts
+    as wrong.
     """
 
     name = "cascade"
@@ -52,12 +57,14 @@ class Cascade:
         *,
         worth: Worth | None = None,
         posthoc: Posthoc | None = None,
+        ahead: Ahead | None = None,
         tells: float = 0.5,
     ) -> None:
         self._threshold = threshold
         self._try_tokens = try_tokens
         self._worth = worth or Worth()
         self._posthoc = posthoc
+        self._ahead = ahead
         self._tells = tells
 
     @property
@@ -154,6 +161,8 @@ class Cascade:
         if not names:
             return None
         quality = {name: estimates[name].quality for name in names}
+        if self._ahead is not None and held is not None and case.good:
+            quality |= {n: q for n, q in self._ahead(case).items() if n in quality}
         if self._worth.least is not None:
             return self._cheapest(prices, quality, held, self._worth.least)
         if self._worth.worth is None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bicameral.errors import ConfigError
+from bicameral.left.ahead import fit_ahead
 from bicameral.left.fit import fit_scores, out_of_fold
 from bicameral.left.learned import Arm, Learned, Member
 from bicameral.left.outcomes import Outcomes
@@ -35,7 +36,16 @@ def learn(outcomes: Outcomes, seed: int = 0) -> Learned:
 
     Raises ConfigError if there are too few prompts, or nothing to tell apart.
     """
+    from threadpoolctl import threadpool_limits
+
     _enough(outcomes)
+    # One thread: sums in another order would teach something else, and threads that wait for one
+    # another on a busy machine take tenfold.
+    with threadpool_limits(1):
+        return _learned(outcomes, seed)
+
+
+def _learned(outcomes: Outcomes, seed: int) -> Learned:
     quality, topics, _ = out_of_fold(outcomes, seed=seed)
     voters = _voters(outcomes)
     columns = [outcomes.models.index(name) for name in voters]
@@ -52,6 +62,7 @@ def learn(outcomes: Outcomes, seed: int = 0) -> Learned:
         members=tuple(_member(outcomes, m) for m in range(len(outcomes.models))),
         arms=arms,
         tells=_tells(field),
+        ahead=fit_ahead(field, quality[:, columns], seed),
         lean=_lean(whole, arms, seed),
         prompts=len(outcomes.ids),
     )

@@ -17,6 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from bicameral.errors import ConfigError
+from bicameral.left.ahead import Ahead
 from bicameral.left.auto import Auto
 from bicameral.left.ballot import Ballot, Heard
 from bicameral.left.cascade import Cascade
@@ -71,7 +72,8 @@ class Learned:
     """Scores of members and arms, the ballot and its weights, the arms.
 
     `tells` is how far an answer shows, once it is there, whether it is right: the share of the
-    variance of being right that the ballot explains from one answer. `lean` is how far `auto`
+    variance of being right that the ballot explains from one answer. `ahead` tells of the members
+    left what the answers so far mean for them. `lean` is how far `auto`
     should follow the estimates for a single prompt rather than the means over all, 0 to 1.
     """
 
@@ -81,6 +83,7 @@ class Learned:
     members: tuple[Member, ...]
     arms: tuple[Arm, ...]
     tells: float
+    ahead: Ahead
     lean: float
     prompts: int
 
@@ -91,7 +94,8 @@ class Learned:
             case "route":
                 return Route(worth)
             case "cascade":
-                return Cascade(worth=worth, posthoc=self.posthoc, tells=self.tells, **options)
+                told = {"posthoc": self.posthoc, "ahead": self.left, "tells": self.tells}
+                return Cascade(worth=worth, **{**told, **options})
             case "vote":
                 return self._panel(self._preferred(worth), **options)
             case "auto":
@@ -105,6 +109,10 @@ class Learned:
     def posthoc(self, case: Case) -> Sequence[float]:
         """The probability that each answer of the case is right."""
         return self.ballot.posterior(case).of
+
+    def left(self, case: Case) -> Mapping[str, float]:
+        """How likely each member not asked yet is right where the leader is wrong."""
+        return self.ahead(self.ballot, case)
 
     def estimator(self, declared: Mapping[str, float] | None = None) -> Learnt:
         """Estimates from these scores; `declared` qualities for members without outcomes."""
@@ -146,6 +154,7 @@ class Learned:
             "members": msgspec.to_builtins(self.members),
             "arms": msgspec.to_builtins(self.arms),
             "tells": self.tells,
+            "ahead": list(self.ahead.weights),
             "lean": self.lean,
             "prompts": self.prompts,
             "format": _FORMAT,
@@ -166,7 +175,7 @@ class Learned:
     def load(cls, path: str | Path) -> Learned:
         """Read a file that `save` wrote; ConfigError if it is not one."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 parts: dict[str, Any] = {k: file[k] for k in file.files}
             parts |= json.loads(str(parts.pop("json")))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -184,6 +193,7 @@ class Learned:
             members=msgspec.convert(parts["members"], tuple[Member, ...]),
             arms=msgspec.convert(parts["arms"], tuple[Arm, ...]),
             tells=parts["tells"],
+            ahead=msgspec.convert({"weights": parts["ahead"]}, Ahead),
             lean=parts["lean"],
             prompts=parts["prompts"],
         )
