@@ -23,6 +23,7 @@ _GAMMA = 0.5
 _TOPICS = 32
 _CATEGORIES = 100
 _FOLDS = 5
+_NOTHING = 0.5  # the quality of a member without outcomes
 # Half: all the counts together weigh as much as half a unit vector.
 _COUNTS = 0.5
 # Nine prompts of ten are known; one this much less familiar than they are is unknown.
@@ -87,7 +88,7 @@ def fit_scores(outcomes: Outcomes, seed: int = 0) -> Scores:
     seen = _see(outcomes.prompts, seed)
     folds = outcomes.folds(_FOLDS, seed)
     topics = _topics(outcomes, seen, folds, seed)
-    quality = ridge(seen.a, outcomes.score, folds, topics.held)
+    quality = _quality(seen, outcomes, folds, topics)
     amounts = [_amount(seen.a, grid, folds) for grid in (outcomes.cost, outcomes.seconds)]
     return Scores(
         models=outcomes.models,
@@ -115,7 +116,7 @@ def out_of_fold(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Floa
     seen = _see(outcomes.prompts, seed)
     parts = outcomes.folds(folds, seed)
     topics = _topics(outcomes, seen, parts, seed)
-    fit = ridge(seen.a, outcomes.score, parts, topics.held)
+    fit = _quality(seen, outcomes, parts, topics)
     known = scores.known(seen.familiar, seen.bars)
     quality = np.zeros_like(outcomes.score)
     for k in np.unique(parts):
@@ -133,11 +134,13 @@ def calibration(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Cali
         Calibration(
             model=model,
             brier=calibrate.brier(q, y),
-            plain=calibrate.brier(np.full_like(q, np.nanmean(y)), y),
+            plain=calibrate.brier(np.full_like(q, base), y),
             ece=calibrate.ece(q, y),
             auc=calibrate.auc(q, y),
         )
-        for model, q, y in zip(outcomes.models, quality.T, outcomes.score.T, strict=True)
+        for model, base, q, y in zip(
+            outcomes.models, _rates(outcomes.score), quality.T, outcomes.score.T, strict=True
+        )
     )
 
 
@@ -217,7 +220,7 @@ def _whiten(near: Array) -> Floats:
 
 
 def _rates(score: Floats) -> Floats:
-    return np.nan_to_num(_mean(score), nan=0.5)
+    return np.nan_to_num(_mean(score), nan=_NOTHING)
 
 
 def _mean(grid: Floats) -> Floats:
@@ -230,6 +233,16 @@ def _mean(grid: Floats) -> Floats:
 def _platts(held: Floats, score: Floats) -> Floats:
     pairs = [calibrate.platt(q, y) for q, y in zip(held.T, score.T, strict=True)]
     return np.array(pairs).T
+
+
+def _quality(seen: _Seen, outcomes: Outcomes, folds: NDArray[np.intp], topics: _Topics) -> Fit:
+    fit = ridge(seen.a, outcomes.score, folds, topics.held)
+    silent = np.isnan(outcomes.score).all(axis=0)
+    return replace(
+        fit,
+        constant=np.where(silent, _NOTHING, fit.constant),
+        held=np.where(silent, _NOTHING, fit.held),
+    )
 
 
 def _amount(a: Floats, grid: Floats, folds: NDArray[np.intp]) -> Fit:

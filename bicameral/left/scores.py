@@ -71,6 +71,15 @@ class Scores:
         cost, seconds = self._amounts(out, sure)
         return Guess(quality[0], float(sure[0]), cost[0], seconds[0], self._topics(out)[0])
 
+    def raw(self, x: Array) -> tuple[Floats, Floats, Floats]:
+        """What the heads say themselves: quality as fitted, logarithms of cost and seconds."""
+        out, m = self._heads(x)[0], len(self.models)
+        return self._raw(out), out[:, m : 2 * m], out[:, 2 * m : 3 * m]
+
+    def _raw(self, out: Floats) -> Floats:
+        told: Floats = out[:, : len(self.models)] + self._fine(out) @ self.table
+        return told
+
     def _heads(self, x: Array) -> tuple[Floats, Floats]:
         near = nearness(x, self.landmarks, self.gamma)
         counts = x[:, self.features.text :]
@@ -80,8 +89,7 @@ class Scores:
         return out.astype(np.float64), known(familiar, self.bars)
 
     def _quality(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
-        raw = out[:, : len(self.models)] + self._fine(out) @ self.table
-        return judged(raw, sure, self.base, self.platt), sure
+        return judged(self._raw(out), sure, self.base, self.platt), sure
 
     def _amounts(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
         m = len(self.models)

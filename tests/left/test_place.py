@@ -1,0 +1,82 @@
+"""A new member takes its place from a few probes; the others stay what they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bicameral.errors import ConfigError
+from bicameral.left.fit import fit_scores
+from bicameral.left.place import place, probes
+from bicameral.left.scores import Scores
+from tests.left.school import SKILL, WORDS, prompt, school
+
+
+@pytest.fixture(scope="module")
+def scores() -> Scores:
+    return fit_scores(school())
+
+
+def probed(member: int, count: int, seed: int) -> tuple[list[str], np.ndarray]:
+    """Fresh prompts and how a twin of `member` does on them."""
+    rng = np.random.default_rng(seed)
+    kinds = [list(WORDS)[i] for i in rng.integers(0, 3, count)]
+    chance = np.array([SKILL[kind][member] for kind in kinds])
+    return [prompt(kind, rng) for kind in kinds], (rng.random(count) < chance).astype(float)
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_a_twin_lands_beside_its_twin(scores, member):
+    wider = place(scores, "twin", *probed(member, 150, 7))
+    assert wider.models == ("a", "b", "c", "twin")
+    fresh = [prompt(kind, np.random.default_rng(3)) for kind in WORDS]
+    quality = wider.predict(wider.look(fresh))[0]
+    assert np.abs(quality[:, 3] - quality[:, member]).mean() < 0.15
+    assert quality[:, 3].argmax() == quality[:, member].argmax()
+
+
+def test_the_others_stay_what_they_were(scores):
+    wider = place(scores, "new", *probed(0, 60, 1))
+    x = scores.look([prompt("law", np.random.default_rng(2))])
+    for before, after in zip(scores.predict(x), wider.predict(x), strict=True):
+        assert np.array_equal(before, after[..., : before.shape[-1]], equal_nan=True)
+    assert wider.topics(x) == pytest.approx(scores.topics(x))
+
+
+def test_a_member_that_is_always_wrong_is_expected_to_be(scores):
+    prompts, _ = probed(0, 100, 1)
+    wider = place(scores, "wrong", prompts, [0.0] * 100)
+    assert wider.base[3] == pytest.approx(0, abs=0.02)
+    assert wider.predict(wider.look(prompts))[0][:, 3].max() < 0.2
+
+
+def test_cost_and_seconds_are_its_own(scores):
+    prompts, score = probed(2, 40, 1)
+    wider = place(scores, "new", prompts, score, [0.5] * 40, [9.0] * 40)
+    guess = wider(prompt("sums", np.random.default_rng(5)))
+    assert guess.cost[3] == pytest.approx(0.5, rel=0.3)
+    assert guess.seconds[3] == pytest.approx(9, rel=0.1)
+    bare = place(scores, "new", prompts, score)
+    assert np.isnan(bare("a prompt").cost[3])
+
+
+def test_a_placed_member_can_be_packed(scores):
+    wider = place(scores, "new", *probed(0, 60, 1))
+    x = wider.look(["add subtract apples", "nothing of the kind"])
+    assert np.array_equal(Scores.unpack(wider.pack()).predict(x)[0], wider.predict(x)[0])
+
+
+def test_too_few_probes_and_known_names_are_refused(scores):
+    with pytest.raises(ConfigError, match="19 probes"):
+        place(scores, "new", *probed(0, 19, 1))
+    with pytest.raises(ConfigError, match="'a' has outcomes"):
+        place(scores, "a", *probed(0, 40, 1))
+
+
+def test_probes_come_from_every_category_whatever_the_order():
+    whole = school(120)
+    chosen = probes(whole, 30)
+    kinds = [whole.categories[whole.ids.index(id)] for id in chosen]
+    assert {kind: kinds.count(kind) for kind in WORDS} == dict.fromkeys(WORDS, 10)
+    assert probes(whole.rows(range(119, -1, -1)), 30) == chosen
+    assert len(probes(whole, 1000)) == 120
