@@ -7,14 +7,19 @@ once in the log, and tries again after a while.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
+from hashlib import blake2b
 from queue import Empty, Full, Queue
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bicameral.config import JournalOptions
+from bicameral.decision import Asked
 from bicameral.errors import JournalError
 from bicameral.journal.store import Entry, Failure, Store, home
 
@@ -45,6 +50,7 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._store: Store | None = None
         self._retry_at = 0.0
+        self._secret = secrets.token_bytes(16)
         self._full = False
 
     def note(self, entry: Entry) -> None:
@@ -131,12 +137,32 @@ class Journal:
             self.dropped += len(entries)
             return
         try:
-            self._opened().add(entries, self.options.keep)
+            self._opened().add(self._sealed(entries), self.options.keep)
         except (*Failure, JournalError) as error:
             self.dropped += len(entries)
             self._failed(error)
         else:
             self._mended()
+
+    def _sealed(self, entries: Sequence[Entry]) -> list[Entry]:
+        """With keys that nobody can test a guess at an answer against; equal ones stay equal."""
+
+        def seal(asked: Asked) -> Asked:
+            if asked.key is None:
+                return asked
+            key = blake2b(asked.key.encode(), key=self._secret, digest_size=8)
+            return replace(asked, key=key.hexdigest())
+
+        return [
+            replace(
+                entry,
+                decisions=tuple(
+                    replace(decision, asked=tuple(map(seal, decision.asked)))
+                    for decision in entry.decisions
+                ),
+            )
+            for entry in entries
+        ]
 
     def _rate(self, rating: _Rating) -> None:
         if not rating.done.set_running_or_notify_cancel():

@@ -60,11 +60,10 @@ def again(decision: Decision, policy: Policy) -> Decision:
 
 def _next(policy: Policy, case: Case, decision: Decision, record: Record) -> Step | None:
     """The policy's next step, unless time or money ended it here."""
-    step = policy.next(case)
-    if step is not None and decision.ended and record.turns == len(decision.turns):
+    if decision.ended and record.turns == len(decision.turns):
         record.end(decision.ended)
         return None
-    return step
+    return policy.next(case)
 
 
 def differences(was: Decision, now: Decision) -> Iterator[str]:

@@ -34,6 +34,13 @@ features = []
 [minds.all]
 policy = "vote"
 members = ["a", "b", "dead", "blind"]
+[models.echo]
+engine = "scripted"
+[models.echo2]
+engine = "scripted"
+[minds.two]
+policy = "vote"
+members = ["echo", "echo2"]
 [minds.inner]
 policy = "cascade"
 members = ["a", "b"]
@@ -89,6 +96,20 @@ async def test_without_leave_no_text_is_kept(config, path):
     assert b"secret" not in written
     assert b"script" not in written  # the words of a failure may quote the prompt
     assert b"Rejected (400)" in written
+
+
+async def test_a_guess_at_an_answer_cannot_be_tested_against_the_file(config, path):
+    """Nor do equal answers to different requests look alike; those to one request do."""
+    async with Brain.open(config()) as brain:
+        one, two = [await brain.ask("42", mind="two", id="same") for _ in range(2)]
+    assert one.decisions[0].asked[0].key == two.decisions[0].asked[0].key
+    async with Brain.open(config()) as brain:
+        three = await brain.ask("42", mind="two", id="same2")
+    first, second = (kept(path, d.id).decisions[0] for d in (two.decisions[0], three.decisions[0]))
+    told = {a.key for answer in (one, two, three) for a in answer.decisions[0].asked}
+    keys = [a.key for d in (first, second) for a in d.asked]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+    assert not told & set(keys)
 
 
 async def test_with_leave_question_and_answer_are(config, path):

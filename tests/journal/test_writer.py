@@ -72,13 +72,20 @@ def test_it_goes_on_after_it_was_closed(journal, path):
 
 
 def test_more_than_can_wait_is_dropped_and_said_once(journal, path, caplog, monkeypatch):
-    held = threading.Event()
-    add = Store.add
-    monkeypatch.setattr(Store, "add", lambda *args: held.wait(20) and add(*args))
+    reached, held, add = threading.Event(), threading.Event(), Store.add
+
+    def slow(*args):
+        reached.set()
+        assert held.wait(20)
+        add(*args)
+
+    monkeypatch.setattr(Store, "add", slow)
+    journal.note(entry("first"))
+    assert reached.wait(20)
     with caplog.at_level(logging.WARNING):
-        for number in range(2 * writer.WAITING + writer._BATCH + 1):
+        for number in range(2 * writer.WAITING):
             journal.note(entry(str(number)))
-    assert journal.dropped >= writer.WAITING
+    assert journal.dropped == writer.WAITING
     assert [r.message for r in caplog.records] == [
         "the journal cannot keep up, so decisions are dropped"
     ]
@@ -87,6 +94,11 @@ def test_more_than_can_wait_is_dropped_and_said_once(journal, path, caplog, monk
     held.set()
     journal.close()
     assert not journal.fault
+    assert found(path, "first", str(writer.WAITING - 1), str(writer.WAITING)) == [
+        False,  # pruned: 100 are kept
+        True,
+        False,
+    ]
 
 
 def broken(path: Path, how: str) -> None:

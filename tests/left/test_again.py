@@ -101,6 +101,7 @@ REQUESTS = st.builds(
     tools=st.just(()) | st.just(()) | st.just((Tool("f"),)),
     format=st.none() | st.none() | st.just(JsonFormat()),
     id=st.just("req_1"),
+    budget=st.none() | st.none() | st.integers(500, 200_000),
 )
 
 
@@ -156,6 +157,7 @@ def test_the_record_leads_to_the_same_decision(
     event(f"{policy.name}: {'failed' if was is None else len(was.asked)}")
     if was is None:
         return
+    event(f"ended early: {bool(was.ended)}")
     now = again(was, policy)
     assert list(differences(was, now)) == []
     assert now == replace(was, settings=now.settings)
