@@ -46,6 +46,9 @@ def test_reads_a_file():
             ["[minds.m]", "'mebers'", "'members'"],
         ),
         ("[minds.m]\npolicy='rout'\nmembers=['a']", ["[minds.m]", "policy", "rout"]),
+        ("[journal]\nprompt=true", ["[journal]", "'prompt'", "'prompts'"]),
+        ("[journal]\nkeep=0", ["[journal] keep", ">= 1"]),
+        ("[journal]\nprompts='yes'", ["[journal] prompts", "bool"]),
         ("[minds.m]\nmembers=['a']", ["[minds.m]", "policy"]),
         (
             "[minds.m]\npolicy='route'\nmembers=['smal']\n[models.small]\nengine='scripted'",

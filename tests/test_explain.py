@@ -136,6 +136,7 @@ def test_an_answer_is_rated(bicameral, path):
     ("words", "said"),
     [
         (["explain", "nobody\x1b[31m"], "is known by the id 'nobody\N{REPLACEMENT CHARACTER}[31m'"),
+        (["explain", "\udcff"], "is known by the id '\N{REPLACEMENT CHARACTER}'"),
         (["feedback", "nobody", "1"], "is known by the id 'nobody'"),
         (["feedback", "x", "1.5"], "1.5 is no score"),
         (["feedback", "x", "nan"], "nan is no score"),

@@ -129,6 +129,7 @@ class Store:
         self._db.close()
 
     def _seq(self, answer_id: str, caller: str | None) -> int | None:
+        answer_id = answer_id.encode("utf-8", "replace").decode()  # a shell may give any bytes
         bare = answer_id.removeprefix(ANSWER)
         mine = "" if caller is None else "AND caller = ?"
         who = () if caller is None else (caller,)
