@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
+from unicodedata import normalize
 
 from msgspec import Struct
 
@@ -41,7 +42,7 @@ class Piece(Struct, frozen=True):
 
 def plain(text: str) -> str:
     """Words without case and marks."""
-    return _BETWEEN.sub(" ", text).strip().casefold()
+    return _BETWEEN.sub(" ", normalize("NFKC", text).casefold()).strip()
 
 
 def words(text: str) -> str:

@@ -53,18 +53,21 @@ _SYMBOL = re.compile("|".join(re.escape(s) + r"(?![a-z])" * s[-1].isalpha() for 
 _SYMBOLIC = re.compile(r"[\\^_(\[{√π]|\d[a-z]\b")
 _COMMAND = re.compile(r"\\(?:(?:text|mathrm|mbox)\s?\{[^{}]{0,40}\}|[A-Za-z]+)")
 _WORD = re.compile(r"[^\W\d_]{3}")
-_LONGEST = 500
+_LONGEST, _PASSES = 500, 40  # what is nested deeper than that stays as it is
 
 
 def spelled(text: str, *, percent: bool = False) -> str:
     """The one spelling of a result; "" if it says nothing. A number is spelled by its value."""
-    text, before = _unquoted(text.strip()[:_LONGEST]), None
-    while before != text:
+    text = text.strip()[:_LONGEST]
+    for _ in range(_PASSES):
+        before, text = text, _unquoted(text)
         number = numbers.value(text, percent=percent)
         if number is not None:
             return numbers.shown(number)
-        before, text = text, _BOXED.sub(r"\1", text)
+        text = _BOXED.sub(r"\1", text)
         text = _once(text) if _MATH.search(text) else words(text)
+        if text == before:
+            break
     return text
 
 

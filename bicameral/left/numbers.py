@@ -37,6 +37,7 @@ _UNIT = re.compile(
 )
 _PLACES = 6
 _LONGEST = 500
+_TINY, _HUGE = Fraction(1, 10**100), 10**200  # beyond that a number is not written out
 
 
 def value(text: str, *, percent: bool = False) -> Fraction | None:
@@ -109,4 +110,6 @@ def _worth(found: re.Match[str], percent: bool) -> Fraction | None:
         number /= 100
     if scale:
         number *= _SCALE[scale.casefold()]
+    if number and not _TINY < number < _HUGE:
+        return None
     return -number if sign in ("-", "−", "–") and sign else number
