@@ -8,11 +8,10 @@ where it is installed. Everything is arrays: nothing to unpickle, nothing to dow
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
-from itertools import pairwise
+from functools import cache, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -30,16 +29,18 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W\d_{_CJK}]+|\d+|[^\w\s]")
 # A longer prompt shows what it is about at its two ends.
 _HEAD, _TAIL = 2000, 1000
-_OPTION = re.compile(r"^\s*\(?([A-Za-z]|\d{1,2})[).:]\s", re.MULTILINE)
-_CODE = re.compile(r"```|\bdef |\breturn\b|[{};]\s*$|\bimport |#include", re.MULTILINE)
-_LATEX = re.compile(r"\\[a-zA-Z]+|\$")
+_OPTION = re.compile(r"^ *\(?(?:[A-Za-z]|\d{1,2})[).:] ", re.MULTILINE)
+_SIGNS = [ord(c) for c in "+-*/=<>^_"]
+_CURLY = [ord(c) for c in "{};"]
+_LATEX = [ord(c) for c in "\\$"]
+_CODE = ("def ", "return", "import ", "#include", "```", "class ")
 
 
 @dataclass(frozen=True)
 class Features:
     """Turns prompts into vectors. `static`: it was fitted with wordllama and needs it."""
 
-    grams: NDArray[np.uint32]  # V: the hashes it knows
+    grams: NDArray[np.uint32]  # V: the hashes it knows, ascending
     idf: Array  # V
     rare: float  # the idf of a word it does not know
     project: Array  # V x D
@@ -53,10 +54,6 @@ class Features:
     def __post_init__(self) -> None:
         if self.static:
             _static()
-
-    @cached_property
-    def _rows(self) -> dict[int, int]:
-        return {int(gram): row for row, gram in enumerate(self.grams)}
 
     @property
     def text(self) -> int:
@@ -76,26 +73,28 @@ class Features:
         return out
 
     def _fill(self, row: Array, text: str) -> None:
-        wide = self.project.shape[1]
-        where, weight = self.weighted(text)
+        wide, words = self.project.shape[1], _WORD.findall(text)
+        where, weight = self.weighted(words)
         if len(where):
             part = weight @ self.project[where]
             # Soft: a prompt of unknown words stays near 0, it is not blown up to unit length.
             row[:wide] = part / np.sqrt(part @ part + self.soft * self.soft)
         if self.static:
-            part = static(text) - self.centre
+            part = static(words) - self.centre
             row[wide : wide + STATIC] = part / (np.sqrt(part @ part) + 1e-6)
-        far = np.clip((counts(text) - self.mean) * self.scale, -self.bound, self.bound)
-        row[self.text :] = far
+        far = (counts(text, len(words)) - self.mean) * self.scale
+        row[self.text :] = np.clip(far, -self.bound, self.bound)
 
-    def weighted(self, text: str) -> tuple[NDArray[np.intp], Array]:
+    def weighted(self, words: Sequence[str]) -> tuple[NDArray[np.intp], Array]:
         """Rows of the grams it knows and their tf-idf, as a part of the whole text's length."""
-        rows, found = self._rows, grams(text)
-        known = [(row, n) for gram, n in found.items() if (row := rows.get(gram)) is not None]
-        where = np.array([row for row, _ in known], dtype=np.intp)
-        times = np.array([n for _, n in known], dtype=np.float32)
-        weight = (1 + np.log(times)) * self.idf[where]
-        length = weight @ weight + (len(found) - len(known)) * self.rare * self.rare
+        found, times = grams(words)
+        row = np.minimum(np.searchsorted(self.grams, found), max(0, len(self.grams) - 1))
+        known = (
+            self.grams[row] == found if len(self.grams) else np.zeros(len(found), dtype=np.bool_)
+        )
+        where = row[known]
+        weight = (1 + np.log(times[known].astype(np.float32))) * self.idf[where]
+        length = weight @ weight + (len(found) - len(where)) * self.rare * self.rare
         return where, weight / np.sqrt(length + 1e-9)
 
     def pack(self) -> dict[str, Any]:
@@ -124,59 +123,68 @@ def shortened(text: str) -> str:
     return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}\n{text[-_TAIL:]}"
 
 
-def grams(text: str) -> dict[int, int]:
-    """How often each word and each pair of neighbouring words occurs, by their hashes."""
-    words = [_code(word) for word in _WORD.findall(text.lower())]
-    found = dict(Counter(words))
-    for pair, times in Counter(pairwise(words)).items():
-        found[(pair[0] * 0x9E3779B1 + pair[1]) & 0xFFFFFFFF] = times
+def split(text: str) -> list[str]:
+    """Words, numbers, signs and CJK characters, of both ends of a long text."""
+    found: list[str] = _WORD.findall(shortened(text))
     return found
+
+
+def grams(words: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
+    """The hashes of words and of pairs of neighbouring words, and how often each occurs."""
+    codes = np.fromiter(map(_code, words), dtype=np.uint32, count=len(words))
+    pairs = codes[:-1] * np.uint32(0x9E3779B1) + codes[1:]
+    return np.unique(np.concatenate([codes, pairs]), return_counts=True)
 
 
 @lru_cache(maxsize=1 << 16)
 def _code(word: str) -> int:
     # What a number is matters less than how long it is.
-    shape = "0" * min(len(word), 4) if word.isdecimal() else word
+    shape = "0" * min(len(word), 4) if word.isdecimal() else word.lower()
     return crc32(shape.encode("utf-8", "replace"))
 
 
-def counts(text: str) -> Array:
+def counts(text: str, words: int) -> Array:
     """What can be counted: lengths, shares of kinds of characters, options, code, formulas."""
     data = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
-    kinds = np.bincount(data, minlength=256)
+    kinds = np.bincount(data, minlength=256).astype(np.float32)
     size = max(1, len(text))
-    digits, upper = kinds[48:58].sum(), kinds[65:91].sum()
-    words = text.count(" ") + 1
-    signs = sum(kinds[ord(c)] for c in "+-*/=<>^_")
-    return np.array(
-        [
-            np.log1p(len(text)),
-            np.log1p(words),
-            np.log1p(digits),
-            digits / size,
-            signs / size,
-            upper / size,
-            np.log1p(kinds[10]),
-            kinds[128:].sum() / max(1, len(data)),
-            len(text) / words,
-            kinds[63] > 0,
-            np.log1p(len(_OPTION.findall(text))),
-            np.log1p(len(_CODE.findall(text))),
-            np.log1p(len(_LATEX.findall(text))),
-            np.log1p(kinds[40]),
-        ],
-        dtype=np.float32,
+    digits = kinds[48:58].sum()
+    amounts = (
+        len(text),
+        words,
+        digits,
+        kinds[10],  # lines
+        len(_OPTION.findall(text)),
+        sum(text.count(mark) for mark in _CODE) + kinds[_CURLY].sum(),
+        kinds[_LATEX].sum(),
+        kinds[40],  # brackets
     )
+    shares = (
+        digits / size,
+        kinds[_SIGNS].sum() / size,
+        kinds[65:91].sum() / size,
+        kinds[128:].sum() / max(1, len(data)),
+        len(text) / max(1, words) / 10,
+        float(kinds[63] > 0),  # a question mark
+    )
+    return np.concatenate([np.log1p(np.array(amounts)), shares]).astype(np.float32)
 
 
-def static(text: str) -> Array:
-    """The mean of the static vectors of the text's tokens; zeros for an empty text."""
-    encode, table = _static()
-    tokens = encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False).ids
+def static(words: Sequence[str]) -> Array:
+    """The mean of the static vectors of the words' tokens; zeros without any."""
+    table = _static()[1]
+    tokens = list(chain.from_iterable(map(_tokens, words)))
     if not tokens:
         return np.zeros(STATIC, dtype=np.float32)
     mean: Array = table[tokens].mean(axis=0, dtype=np.float32)
     return mean
+
+
+@lru_cache(maxsize=1 << 16)
+def _tokens(word: str) -> tuple[int, ...]:
+    # Word by word, as most words come again and the tokenizer is the slowest part.
+    clean = word.encode("utf-8", "replace").decode("utf-8")
+    return tuple(_static()[0](clean, add_special_tokens=False).ids)
 
 
 def has_static() -> bool:

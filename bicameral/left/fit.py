@@ -147,13 +147,14 @@ def calibration(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Cali
 def fit_features(prompts: Sequence[str], seed: int = 0) -> Features:
     """Features fitted on texts alone: rarity of n-grams, their main directions, usual counts."""
     texts = [features.shortened(prompt) for prompt in prompts]
-    counts = np.array([features.counts(text) for text in texts])
-    spread, each = counts.std(axis=0), _COUNTS / float(np.sqrt(counts.shape[1]))
+    words = [features.split(text) for text in texts]
+    counts = np.array([features.counts(t, len(w)) for t, w in zip(texts, words, strict=True)])
+    spread, unit = counts.std(axis=0), _COUNTS / float(np.sqrt(counts.shape[1]))
     has = features.has_static()
     centre = np.zeros(features.STATIC)
     if has:
-        centre = np.mean([features.static(text) for text in texts], axis=0)
-    vocabulary = _vocabulary(texts)
+        centre = np.mean([features.static(each) for each in words], axis=0)
+    vocabulary = _vocabulary(words)
     draft = Features(
         **vocabulary,
         project=np.zeros((len(vocabulary["grams"]), 0), dtype=np.float32),
@@ -161,39 +162,40 @@ def fit_features(prompts: Sequence[str], seed: int = 0) -> Features:
         static=has,
         centre=centre.astype(np.float32),
         mean=counts.mean(axis=0),
-        scale=np.where(spread > 1e-6, each / np.maximum(spread, 1e-6), 0).astype(np.float32),
-        bound=3 * each,
+        scale=np.where(spread > 1e-6, unit / np.maximum(spread, 1e-6), 0).astype(np.float32),
+        bound=3 * unit,
     )
-    return _projected(draft, texts, seed)
+    return _projected(draft, words, seed)
 
 
-def _projected(draft: Features, texts: Sequence[str], seed: int) -> Features:
+def _projected(draft: Features, words: Sequence[Sequence[str]], seed: int) -> Features:
     """With the main directions of the texts' grams (latent semantic analysis)."""
     from scipy.sparse import csr_matrix
     from sklearn.decomposition import TruncatedSVD
 
-    dims = min(_DIMS, len(texts) // 4, len(draft.grams) - 1)
+    dims = min(_DIMS, len(words) // 4, len(draft.grams) - 1)
     if dims < 1:
         return draft
-    pairs = [draft.weighted(text) for text in texts]
+    pairs = [draft.weighted(each) for each in words]
     ends = np.cumsum([0, *(len(where) for where, _ in pairs)])
     where, weight = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    table = csr_matrix((weight, where, ends), shape=(len(texts), len(draft.grams)))
+    table = csr_matrix((weight, where, ends), shape=(len(words), len(draft.grams)))
     svd = TruncatedSVD(dims, random_state=seed, n_iter=4).fit(table)
     project = np.ascontiguousarray(svd.components_.T.astype(np.float16).astype(np.float32))
     usual = float(np.median(np.linalg.norm(table @ project, axis=1)))
     return replace(draft, project=project, soft=0.3 * usual + 1e-6)
 
 
-def _vocabulary(texts: Sequence[str]) -> dict[str, Any]:
+def _vocabulary(words: Sequence[Sequence[str]]) -> dict[str, Any]:
     """The grams that occur more than once, and how rare each is; those in most texts first."""
-    times = Counter(gram for text in texts for gram in features.grams(text))
-    often = sorted((-n, gram) for gram, n in times.items() if n > 1)[: features.VOCABULARY]
-    idf = [np.log((1 + len(texts)) / (1 - n)) + 1 for n, _ in often]
+    every = np.concatenate([features.grams(each)[0] for each in words])
+    found, times = np.unique(every, return_counts=True)
+    often = np.lexsort((found, -times))[: min(features.VOCABULARY, int((times > 1).sum()))]
+    often.sort()
     return {
-        "grams": np.array([gram for _, gram in often], dtype=np.uint32),
-        "idf": np.array(idf, dtype=np.float32),
-        "rare": float(np.log((1 + len(texts)) / 2)) + 1,
+        "grams": found[often],
+        "idf": (np.log((1 + len(words)) / (1 + times[often])) + 1).astype(np.float32),
+        "rare": float(np.log((1 + len(words)) / 2)) + 1,
     }
 
 
@@ -203,11 +205,10 @@ def _see(prompts: Sequence[str], seed: int) -> _Seen:
     # By wording, not by place in the table: the order of rows does not matter.
     order = sorted(range(len(prompts)), key=lambda i: (fold(prompts[i], 1 << 62, seed), i))
     landmarks = x[order[:_LANDMARKS]].astype(np.float16).astype(np.float32)
-    near = scores.nearness(x, landmarks, _GAMMA)
-    white = _whiten(scores.nearness(landmarks, landmarks, _GAMMA))
+    near, familiar = scores.likeness(x, landmarks, look.text, _GAMMA)
+    white = _whiten(scores.likeness(landmarks, landmarks, look.text, _GAMMA)[0])
     counts = x[:, look.text :]
     a = np.hstack([near @ white, counts]).astype(np.float64)
-    familiar = scores.familiarity(x, landmarks, look.text)
     high = float(np.quantile(familiar, 0.1))
     return _Seen(look, x, landmarks, near, white, a, familiar, (_FAR * high, high))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,11 @@ class Scores:
     sharp: float  # of topics
     merged: tuple[int, ...]  # for each of the T topics learned, which of `names` it belongs to
 
+    @cached_property
+    def _squares(self) -> Array:
+        squares: Array = (self.landmarks * self.landmarks).sum(axis=1)
+        return squares
+
     def look(self, prompts: Sequence[str]) -> Array:
         """The features of prompts, a row each."""
         return self.features(prompts)
@@ -81,11 +87,11 @@ class Scores:
         return told
 
     def _heads(self, x: Array) -> tuple[Floats, Floats]:
-        near = nearness(x, self.landmarks, self.gamma)
-        counts = x[:, self.features.text :]
+        text = self.features.text
+        near, familiar = likeness(x, self.landmarks, text, self.gamma, self._squares)
+        counts = x[:, text:]
         k = near.shape[1]
         out = self.heads[0] + near @ self.heads[1 : 1 + k] + counts @ self.heads[1 + k :]
-        familiar = familiarity(x, self.landmarks, self.features.text)
         return out.astype(np.float64), known(familiar, self.bars)
 
     def _quality(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
@@ -142,24 +148,27 @@ class Scores:
         return cls(features=Features.unpack(inner), **rest)
 
 
-def nearness(x: Array, landmarks: Array, gamma: float) -> Array:
-    """A Gaussian of the distance to each landmark, P x K."""
-    square = (x * x).sum(axis=1)[:, None] + (landmarks * landmarks).sum(axis=1)
-    near: Array = np.exp(-gamma * np.maximum(square - 2 * (x @ landmarks.T), 0))
-    return near
+def likeness(
+    x: Array, landmarks: Array, text: int, gamma: float, squares: Array | None = None
+) -> tuple[Array, Floats]:
+    """How near each landmark is, P x K, and how familiar the words are, P, both 0 to 1.
 
-
-def familiarity(x: Array, landmarks: Array, text: int) -> Floats:
-    """How alike in words to the most alike landmarks other than the prompt itself, 0 to 1.
-
-    Not nearness: a text in unknown words may still have a well-known shape.
+    Near: a Gaussian of the distance. Familiar: how alike in the first `text` features, which tell
+    what is said, to the most alike landmarks other than the prompt itself; a text in unknown words
+    may still have a well-known shape. `squares`: the landmarks' lengths, if known.
     """
-    alike = x[:, :text] @ landmarks[:, :text].T
-    whole = (x[:, :text] ** 2).sum(axis=1)[:, None]
-    alike = np.where(alike > 0.999 * whole, np.minimum(alike, 0), alike)
-    k = min(_ALIKE, alike.shape[1])
-    top: Floats = np.partition(alike, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
-    return top
+    if squares is None:
+        squares = (landmarks * landmarks).sum(axis=1)
+    said, shape = x[:, :text], x[:, text:]
+    alike = said @ landmarks[:, :text].T
+    dots = alike + shape @ landmarks[:, text:].T
+    far = (x * x).sum(axis=1)[:, None] + squares - 2 * dots
+    near: Array = np.exp(-gamma * np.maximum(far, 0))
+    own = alike > 0.999 * (said * said).sum(axis=1)[:, None]
+    others = np.where(own, np.minimum(alike, 0), alike)
+    k = min(_ALIKE, others.shape[1])
+    top = np.partition(others, others.shape[1] - k, axis=1)[:, others.shape[1] - k :]
+    return near, top.mean(axis=1, dtype=np.float64)
 
 
 def known(familiar: Floats, bars: tuple[float, float]) -> Floats:
