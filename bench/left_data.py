@@ -95,8 +95,10 @@ def _texts(prompts: pl.DataFrame, name: str) -> tuple[str | None, ...]:
     return tuple(prompts[name]) if name in prompts.columns else (None,) * prompts.height
 
 
-def mmlupro(pool: str = "A") -> Outcomes:
+def mmlupro(pool: str = "A", *, again: bool = False) -> Outcomes:
     """MMLU-Pro. Pools: A without gemini-3.1-pro, B all, C five Chinese ones, D also no GPT-4o.
+
+    `again`: letters are read anew from the response texts, where there are any.
 
     The prompt shows the options; `question` gives the wording that the folds go by.
     """
@@ -106,11 +108,13 @@ def mmlupro(pool: str = "A") -> Outcomes:
         prompt_id=pl.col("question_id"), gold=pl.col("answer")
     )
     size = prompts.select("question_id", "tok_prompt")
-    rows = (
-        pl.read_parquet(path / "outcomes.parquet")
-        .join(size, on="question_id")
-        .join(prices.select("model", "usd_per_m_in", "usd_per_m_out"), on="model")
-    )
+    rows = pl.read_parquet(path / "outcomes.parquet")
+    if again:
+        import left_answers  # which imports this module
+
+        rows = left_answers.reread(rows)
+    rates = prices.select("model", "usd_per_m_in", "usd_per_m_out")
+    rows = rows.join(size, on="question_id").join(rates, on="model")
     rows = rows.with_columns(
         prompt_id=pl.col("question_id"),
         score=pl.col("correct").cast(pl.Float64),
@@ -131,6 +135,11 @@ def mmlupro(pool: str = "A") -> Outcomes:
         "D": [m for m in every if m not in (GPT4O, GEMINI)],
     }
     return table(prompts, rows, pools[pool], complete=True)
+
+
+def mmlupro_reread(pool: str = "A") -> Outcomes:
+    """`mmlupro` with letters read from the texts by the product, where a text is recorded."""
+    return mmlupro(pool, again=True)
 
 
 def question(prompt: str) -> str:
@@ -241,6 +250,8 @@ def bfcl(*, priced: bool = True) -> Outcomes:
         )
         / 1e6,
     )
+    typical = pl.col("cost").mean().over("model")  # a single call has no tokens
+    rows = rows.with_columns(cost=pl.col("cost").fill_null(typical))
     models = sorted(set(rows["model"]))
     if priced:
         models = [model for model in models if left_calls.price(model)]
