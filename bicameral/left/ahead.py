@@ -51,7 +51,7 @@ def fit_ahead(field: Field, quality: Floats, seed: int = 0) -> Ahead:
         *before, then = order.tolist()
         sure, value = play(field, before)
         right = field.seen.value[np.arange(prompts), np.maximum(field.seen.group[:, then], 0)]
-        here = field.here[:, then] & (field.seen.group[:, then] >= 0)
+        here = field.seen.here[:, then] & (field.seen.group[:, then] >= 0)
         rows = np.flatnonzero((value[:, -1] < 0.5) & here)
         rows = rng.permutation(rows)[:1000]
         odds = [_logit(quality[rows, then]), _logit(sure[rows, -1])]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bicameral.decision import Asked
 from bicameral.left.policy import Case, Estimate
@@ -20,6 +21,8 @@ from bicameral.left.policy import Case, Estimate
 # member is good.
 _SPREAD = math.log(4)
 _CLIP = 3.0
+
+Level = TypeVar("Level")
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,13 @@ class Posterior:
 class Ballot:
     """Weighs answers. `exclusive`: different answers cannot both be right.
 
-    `none` is the score of "none is right" by the number of answers, its last entry for more.
+    `none` is the score of "none is right" by the number of answers, abstentions included, its
+    last entry for more; `agree[n - 1][k - 1]` is added for an answer that k of n gave.
     """
 
     heard: Mapping[str, Heard]
     none: tuple[float, ...] = (_SPREAD,)
+    agree: tuple[tuple[float, ...], ...] = ((0.0,),)
     exclusive: bool = True
 
     def posterior(self, case: Case) -> Posterior:
@@ -83,12 +88,9 @@ class Ballot:
         votes = self.votes(case.asked, case.estimates)
         if not votes:
             return Posterior(tuple(0.0 for _ in case.asked), None, 0.0)
-        count = len(votes)
+        count = len(case.good)
         if self.exclusive:
-            groups: dict[str, float] = {}
-            for i, weight in votes.items():
-                key = case.asked[i].key or ""
-                groups[key] = groups.get(key, 0.0) + weight
+            groups = self.groups(case.asked, votes, count)
             share = _softmax(groups, self._none(count))
             of = tuple(share[a.key or ""] if i in votes else 0.0 for i, a in enumerate(case.asked))
         else:
@@ -98,6 +100,19 @@ class Ballot:
             )
         lead = max(votes, key=lambda i: (of[i], votes[i], -i))
         return Posterior(of, lead, of[lead])
+
+    def groups(
+        self, asked: Sequence[Asked], votes: Mapping[int, float], count: int
+    ) -> dict[str, float]:
+        """The score of each distinct answer among `count` answers."""
+        score: dict[str, float] = {}
+        size: dict[str, int] = {}
+        for i, weight in votes.items():
+            key = asked[i].key or ""
+            score[key] = score.get(key, 0.0) + weight
+            size[key] = size.get(key, 0) + 1
+        level = _at(self.agree, count)
+        return {key: total + _at(level, size[key]) for key, total in score.items()}
 
     def votes(self, asked: Sequence[Asked], estimates: Mapping[str, Estimate]) -> dict[int, float]:
         """The weight of each answer that says something, by its index."""
@@ -119,11 +134,16 @@ class Ballot:
         return self.heard.get(asked.model, _UNHEARD).weight(asked)
 
     def _none(self, count: int) -> float:
-        return self.none[min(count, len(self.none)) - 1]
+        return _at(self.none, count)
 
 
 _UNHEARD = Heard()
 PLAIN = Ballot(heard={})
+
+
+def _at(levels: Sequence[Level], count: int) -> Level:
+    """The entry for `count`, counted from one; the last for more."""
+    return levels[min(count, len(levels)) - 1]
 
 
 def logit(p: float) -> float:

@@ -52,7 +52,7 @@ def _learned(outcomes: Outcomes, seed: int) -> Learned:
     table = outcomes.only(voters)
     ballot, weights = fit_ballot(table, quality[:, columns], topics, seed)
     field = _field(table, quality[:, columns], topics, seed)
-    field = replace(field, none=np.array(ballot.none))
+    field = replace(field, none=np.array(ballot.none), agree=np.array(ballot.agree))
     arms, tried = _arms(table, field, seed)
     whole = _with(outcomes, arms, tried)
     return Learned(
@@ -104,8 +104,7 @@ def _field(table: Outcomes, quality: Floats, topics: Floats, seed: int) -> Field
         out, rest = np.flatnonzero(folds == k), np.flatnonzero(folds != k)
         ballot, vote = fit_ballot(table.rows(rest), quality[rest], topics[rest], seed)
         weights[out] = heard_weights(ballot, vote(quality[out], topics[out]), table.rows(out))
-    here = ~np.isnan(table.score)
-    return Field(given(table), weights, np.zeros(1), _costs(table), here)
+    return Field(given(table), weights, np.zeros(1), _costs(table), np.zeros((1, 1)))
 
 
 def _arms(table: Outcomes, field: Field, seed: int) -> tuple[tuple[Arm, ...], list[Panel]]:
@@ -218,7 +217,7 @@ def _tells(field: Field) -> float:
     """The share of the variance of being right that one answer alone explains, 0 to 1."""
     left = spread = 0.0
     for m in range(field.weights.shape[1]):
-        rows = np.flatnonzero(field.here[:, m])
+        rows = np.flatnonzero(field.seen.here[:, m])
         sure, value = play(field.rows(rows), [m])
         left += float(((sure[:, 0] - value[:, 0]) ** 2).sum())
         spread += float(((value[:, 0] - value[:, 0].mean()) ** 2).sum())

@@ -148,7 +148,12 @@ class Learned:
         parts = {f"scores.{k}": v for k, v in self.scores.pack().items()}
         parts |= {f"weights.{k}": v for k, v in self.weights.pack().items()}
         heard = {name: vars(h) for name, h in self.ballot.heard.items()}
-        ballot = {"heard": heard, "none": self.ballot.none, "exclusive": self.ballot.exclusive}
+        ballot: dict[str, Any] = {
+            "heard": heard,
+            "none": self.ballot.none,
+            "agree": self.ballot.agree,
+        }
+        ballot["exclusive"] = self.ballot.exclusive
         return parts | {
             "ballot": ballot,
             "members": msgspec.to_builtins(self.members),
@@ -188,7 +193,12 @@ class Learned:
         heard = {name: Heard(**signs) for name, signs in ballot["heard"].items()}
         return cls(
             scores=Scores.unpack(_under("scores.", parts)),
-            ballot=Ballot(heard, tuple(ballot["none"]), ballot["exclusive"]),
+            ballot=Ballot(
+                heard,
+                tuple(ballot["none"]),
+                tuple(map(tuple, ballot["agree"])),
+                ballot["exclusive"],
+            ),
             weights=Weights.unpack(_under("weights.", parts)),
             members=msgspec.convert(parts["members"], tuple[Member, ...]),
             arms=msgspec.convert(parts["arms"], tuple[Arm, ...]),

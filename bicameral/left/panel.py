@@ -25,19 +25,21 @@ class Field:
     """What a search plays on: answers, their full vote weights, what each call costs.
 
     `cost` is in the unit of the utility: dollars, and seconds turned into dollars. `none`: the
-    score of "none is right" by number of answers. `here`: the member was recorded at all.
+    score of "none is right" by number of answers, `agree` what agreement adds (see Ballot).
     """
 
     seen: Given
     weights: Floats  # P x M
     none: Floats  # counts
     cost: Floats  # P x M
-    here: NDArray[np.bool_]  # P x M
+    agree: Floats  # counts x counts
 
     def rows(self, index: NDArray[np.intp]) -> Field:
         """Only these prompts."""
-        seen = Given(self.seen.group[index], self.seen.value[index], self.seen.exclusive)
-        return Field(seen, self.weights[index], self.none, self.cost[index], self.here[index])
+        seen = self.seen
+        grids = (seen.group[index], seen.value[index], seen.here[index])
+        seen = Given(*grids, seen.exclusive)
+        return Field(seen, self.weights[index], self.none, self.cost[index], self.agree)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def play(field: Field, order: Sequence[int]) -> tuple[Floats, Floats]:
     prompts, members = field.weights.shape
     rows = np.arange(prompts)
     score = np.full((prompts, members), -40.0)
+    votes = np.zeros((prompts, members), dtype=np.intp)
     count = np.zeros(prompts, dtype=np.intp)
     sure = np.zeros((prompts, len(order)))
     worth = np.zeros((prompts, len(order)))
@@ -71,17 +74,20 @@ def play(field: Field, order: Sequence[int]) -> tuple[Floats, Floats]:
         groups = field.seen.group[heard, m]
         old = score[heard, groups]
         score[heard, groups] = np.where(old < -30, 0.0, old) + field.weights[heard, m]
-        count[heard] += 1
-        lead = score.argmax(axis=1)
-        said = count > 0
-        sure[:, j] = np.where(said, _sure(field, score, count), 0.0)
+        votes[heard, groups] += 1
+        count += field.seen.here[:, m]
+        level = np.minimum(np.maximum(count, 1), len(field.none)) - 1
+        height = np.minimum(np.maximum(votes, 1), field.agree.shape[1]) - 1
+        total = score + field.agree[level[:, None], height]
+        lead = total.argmax(axis=1)
+        said = score[rows, lead] > -30
+        sure[:, j] = np.where(said, _sure(field, total, level), 0.0)
         worth[:, j] = np.where(said, field.seen.value[rows, lead], 0.0)
     return sure, worth
 
 
-def _sure(field: Field, score: Floats, count: NDArray[np.intp]) -> Floats:
+def _sure(field: Field, score: Floats, level: NDArray[np.intp]) -> Floats:
     """The leader's probability: among all groups, or on its own where several can be right."""
-    level = np.minimum(np.maximum(count, 1), len(field.none)) - 1
     if not field.seen.exclusive:
         return np.asarray(1 / (1 + np.exp(field.none[0] - score.max(axis=1))))
     none = field.none[level]
@@ -189,4 +195,4 @@ def _by_price(field: Field) -> list[int]:
 
 def _price(field: Field, member: int) -> Floats:
     """What asking `member` costs; a member that is not there costs nothing."""
-    return np.where(field.here[:, member], field.cost[:, member], 0.0)
+    return np.where(field.seen.here[:, member], field.cost[:, member], 0.0)

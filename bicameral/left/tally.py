@@ -22,8 +22,9 @@ Ints = NDArray[np.intp]
 _SPREAD = float(np.log(4))
 _COUNTS = 8
 _PARTS = 3
-# Prior precisions: the slope on a member's estimate, its topics, its signs, what a checker says.
-_SLOPE, _TOPIC, _SIGN, _CHECK, _NONE = 3.0, 30.0, 10.0, 1.0, 0.1
+# Prior precisions: the slope on a member's estimate, its topics, its signs, what a checker
+# says, none being right, agreement.
+_SLOPE, _TOPIC, _SIGN, _CHECK, _NONE, _AGREE = 3.0, 30.0, 10.0, 1.0, 0.1, 30.0
 # A member's own weight stays near the log-odds of its accuracy where there are few prompts.
 _OWN = 12_000
 
@@ -32,11 +33,13 @@ _OWN = 12_000
 class Given:
     """Answers as groups. `group[i, m]`: which distinct answer, -1: none; `value[i, g]`: its score.
 
-    `exclusive`: there were answers to compare; otherwise every member is a group of its own.
+    `here[i, m]`: the member was recorded, if only to abstain. `exclusive`: there were answers to
+    compare; otherwise every member is a group of its own.
     """
 
     group: Ints  # P x M
     value: Floats  # P x M (at most M groups)
+    here: NDArray[np.bool_]  # P x M
     exclusive: bool
 
 
@@ -48,7 +51,7 @@ def given(outcomes: Outcomes) -> Given:
     said = said.reshape(prompts, members)
     if not said.any():
         group = np.where(here, np.arange(members), -1)
-        return Given(group, np.nan_to_num(outcomes.score), exclusive=False)
+        return Given(group, np.nan_to_num(outcomes.score), here, exclusive=False)
     group = np.full((prompts, members), -1, dtype=np.intp)
     value = np.zeros((prompts, members))
     for i in range(prompts):
@@ -63,7 +66,7 @@ def given(outcomes: Outcomes) -> Given:
         gold = outcomes.gold[i]
         for answer, g in known.items():
             value[i, g] = float(np.mean(scores[g])) if gold is None else float(answer == gold)
-    return Given(group, value, exclusive=True)
+    return Given(group, value, here, exclusive=True)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def fit_ballot(
     subsets = _subsets(seen, np.random.default_rng(seed))
     problem = _Problem(features, seen, subsets, _logit(base) + _SPREAD)
     found = minimize(problem, problem.start, jac=True, method="L-BFGS-B", options={"maxiter": 150})
-    theta, none = problem.split(found.x)
+    theta, none, agree = problem.split(found.x)
     width = topics.shape[1]
     weights = Weights(
         outcomes.models,
@@ -123,7 +126,8 @@ def fit_ballot(
         np.ascontiguousarray(theta[:, 2 : 2 + width]),
     )
     heard = signs.heard(outcomes.models, theta[:, 2 + width :])
-    return Ballot(heard, tuple(map(float, none)), seen.exclusive), weights
+    levels = tuple(tuple(map(float, row)) for row in agree)
+    return Ballot(heard, tuple(map(float, none)), levels, seen.exclusive), weights
 
 
 def heard_weights(ballot: Ballot, weights: Floats, outcomes: Outcomes) -> Floats:
@@ -205,14 +209,19 @@ class _Problem:
             (entries.ravel(), (np.repeat(cells, width), columns.ravel())),
             shape=(rows * self._stride, members * width),
         )
-        count = (voted >= 0).sum(axis=1)
-        keep = count > 0
+        count = np.vstack([mask & seen.here for mask in subsets]).sum(axis=1)
+        keep = (voted >= 0).any(axis=1)
         nones = np.arange(rows) * self._stride + members
         levels = np.minimum(np.maximum(count, 1), _COUNTS) - 1
         none = sparse.csr_matrix(
             (np.ones(rows), (nones, levels)), shape=(rows * self._stride, _COUNTS)
         )
-        self._matrix = sparse.hstack([matrix, none]).tocsr()
+        agreed, places = _agreements(voted, levels)
+        agree = sparse.csr_matrix(
+            (np.ones(len(agreed)), (agreed, places)),
+            shape=(rows * self._stride, _COUNTS * _COUNTS),
+        )
+        self._matrix = sparse.hstack([matrix, none, agree]).tocsr()
         self._transposed = self._matrix.T.tocsr()
         self._floor = np.full(rows * self._stride, -40.0)
         self._floor[cells] = 0.0
@@ -222,12 +231,14 @@ class _Problem:
         own = np.zeros((members, width))
         own[:, 0] = offset
         own[:, -2], own[:, -1] = Heard.passed, Heard.failed
-        self.start = np.concatenate([own.ravel(), np.full(_COUNTS, _SPREAD)])
+        spread, equal = np.full(_COUNTS, _SPREAD), np.zeros(_COUNTS * _COUNTS)
+        self.start = np.concatenate([own.ravel(), spread, equal])
         self._centre = self.start.copy()
         topics = width - 6
         own_prior = max(1.0, _OWN / prompts)
         each = [own_prior, _SLOPE, *[_TOPIC] * topics, _SIGN, _SIGN, _CHECK, _CHECK]
-        self._prior = np.concatenate([np.tile(each, members), np.full(_COUNTS, _NONE)])
+        levels_prior = [np.full(_COUNTS, _NONE), np.full(_COUNTS * _COUNTS, _AGREE)]
+        self._prior = np.concatenate([np.tile(each, members), *levels_prior])
 
     def __call__(self, theta: Floats) -> tuple[float, Floats]:
         """-log P(one of the right answers), of which there may be several."""
@@ -243,10 +254,23 @@ class _Problem:
         value = loss.sum() + 0.5 * float(self._prior @ away**2)
         return float(value), self._transposed @ slope.ravel() + self._prior * away
 
-    def split(self, theta: Floats) -> tuple[Floats, Floats]:
-        """Weights (M x D) and the scores of "none is right"."""
+    def split(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
+        """Weights (M x D), the scores of "none is right", what agreement adds."""
         members, width = self._shape
-        return theta[: members * width].reshape(members, width), theta[members * width :]
+        end = members * width
+        none, agree = theta[end : end + _COUNTS], theta[end + _COUNTS :]
+        return theta[:end].reshape(members, width), none, agree.reshape(_COUNTS, _COUNTS)
+
+
+def _agreements(voted: Ints, levels: Ints) -> tuple[Ints, Ints]:
+    """Cells of groups with two votes or more, and the place of what that adds."""
+    rows, members = voted.shape
+    votes = np.zeros((rows, members + 1), dtype=np.intp)
+    which, m = np.nonzero(voted >= 0)
+    np.add.at(votes, (which, voted[which, m]), 1)
+    which, group = np.nonzero(votes >= 2)
+    height = np.minimum(votes[which, group], _COUNTS) - 1
+    return which * (members + 1) + group, levels[which] * _COUNTS + height
 
 
 def _right(voted: Ints, value: Floats) -> NDArray[np.bool_]:
@@ -271,7 +295,7 @@ def _subsets(seen: Given, rng: np.random.Generator) -> list[Any]:
         return [np.arange(members) == m for m in range(members)]
     masks: list[Any] = [np.ones((prompts, members), dtype=bool)]
     for _ in range(_PARTS):
-        size = np.ceil(members ** rng.random(prompts))
+        size = np.floor((members + 1) ** rng.random(prompts))
         place = rng.random((prompts, members)).argsort(axis=1).argsort(axis=1)
         masks.append(place < size[:, None])
     return masks

@@ -103,10 +103,8 @@ class Vote:
         """Whether those left, all for the strongest rival, still could not overtake the leader."""
         if posterior.lead is None or not self._ballot.exclusive:
             return False
-        groups: dict[str, float] = {}
-        for i, weight in self._ballot.votes(case.asked, case.estimates).items():
-            key = case.asked[i].key or ""
-            groups[key] = groups.get(key, 0.0) + weight
+        votes = self._ballot.votes(case.asked, case.estimates)
+        groups = self._ballot.groups(case.asked, votes, len(case.good))
         lead = groups.pop(case.asked[posterior.lead].key or "")
         names = [member.card.name for member in left]
         more = sum(max(0.0, self._ballot.weight(n, case.estimates.get(n))) for n in names)

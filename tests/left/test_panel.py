@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bicameral.left.panel import Field, apply_bars, fit_bars, frontier, play
-from bicameral.left.tally import fit_ballot, given
+from bicameral.left.tally import Given, fit_ballot, given
 from tests.left.worlds import world
 
 MEMBERS = {"cheap": (0.7,) * 3, "fair": (0.7,) * 3, "dear": (0.85,) * 3, "useless": (0.2,) * 3}
@@ -18,9 +18,12 @@ def field(seed=0, members=MEMBERS, cost=COST, prompts=1500):
     quality = np.tile(outcomes.score.mean(axis=0), (prompts, 1))
     topics = np.ones((prompts, 1))
     ballot, weights = fit_ballot(outcomes, quality, topics)
-    here = ~np.isnan(outcomes.score)
     return Field(
-        given(outcomes), weights(quality, topics), np.array(ballot.none), outcomes.cost, here
+        given(outcomes),
+        weights(quality, topics),
+        np.array(ballot.none),
+        outcomes.cost,
+        np.array(ballot.agree),
     )
 
 
@@ -74,12 +77,11 @@ def test_where_one_dominates_the_best_is_not_dragged_down():
 
 def test_a_member_without_an_outcome_is_skipped_for_free():
     whole = field()
-    here = whole.here.copy()
+    here = whole.seen.here.copy()
     here[:, 0] = False
     group = np.where(here, whole.seen.group, -1)
-    gone = Field(
-        type(whole.seen)(group, whole.seen.value, True), whole.weights, whole.none, whole.cost, here
-    )
+    seen = Given(group, whole.seen.value, here, exclusive=True)
+    gone = Field(seen, whole.weights, whole.none, whole.cost, whole.agree)
     panel = apply_bars(gone, [0, 2], [0.99])
     assert panel.cost.mean() == pytest.approx(2.0)
     assert panel.quality.mean() == pytest.approx(0.85, abs=0.03)
