@@ -22,6 +22,7 @@ _LANDMARKS = 600
 _GAMMA = 0.5
 _TOPICS = 32
 _CATEGORIES = 100
+_SOFT, _STEPS = 0.1, 60  # of the topics' regression
 _FOLDS = 5
 _NOTHING = 0.5  # the quality of a member without outcomes
 # Half: all the counts together weigh as much as half a unit vector.
@@ -68,19 +69,13 @@ class _Topics:
 
     names: tuple[str, ...]
     merged: tuple[int, ...]  # per topic learned, its name
-    fit: Fit
-    sharp: float
-
-    @property
-    def held(self) -> Floats:
-        """Per prompt, by a fit that had not seen it."""
-        return scores.softmax(self.sharp * self.fit.held)
+    kinds: Array  # (1 + D) x T: log-odds of topics
+    held: Floats  # P x T: probabilities by a fit that had not seen the prompt
 
     @property
     def shown(self) -> Floats:
         """The same under the names."""
-        out: Floats = self.held @ np.eye(len(self.names))[list(self.merged)]
-        return out
+        return scores.named(self.held, self.merged, len(self.names))
 
 
 def fit_scores(outcomes: Outcomes, seed: int = 0) -> Scores:
@@ -99,10 +94,10 @@ def fit_scores(outcomes: Outcomes, seed: int = 0) -> Scores:
         bars=seen.bars,
         base=_rates(outcomes.score),
         platt=_platts(quality.held, outcomes.score),
-        heads=seen.heads([quality, *amounts, topics.fit]),
+        heads=seen.heads([quality, *amounts]),
         table=quality.table,
         free=np.stack([_mean(outcomes.cost), _mean(outcomes.seconds)]),
-        sharp=topics.sharp,
+        kinds=topics.kinds,
         merged=topics.merged,
     )
 
@@ -256,16 +251,46 @@ def _amount(a: Floats, grid: Floats, folds: NDArray[np.intp]) -> Fit:
 
 def _topics(outcomes: Outcomes, seen: _Seen, folds: NDArray[np.intp], seed: int) -> _Topics:
     names, labels = _labels(outcomes, seen, seed)
-    fit = ridge(seen.a, labels, folds, turn=False)
-    sharp = _sharpness(fit.held, labels)
+    said = ~np.isnan(labels).any(axis=1)
+    held = np.zeros_like(labels)
+    for k in np.unique(folds):
+        out = folds == k
+        way = _logistic(seen.x[said & ~out], labels[said & ~out])
+        held[out] = way[0] + seen.x[out] @ way[1:]
+    sharp = _sharpness(held[said], labels[said])
+    kinds = (sharp * _logistic(seen.x[said], labels[said])).astype(np.float32)
+    held = scores.softmax(sharp * held)
     if len(names) <= _TOPICS:
-        return _Topics(names, tuple(range(len(names))), fit, sharp)
+        return _Topics(names, tuple(range(len(names))), kinds, held)
     from sklearn.cluster import AgglomerativeClustering
 
-    middles = np.stack([seen.a[labels[:, i] == 1].mean(axis=0) for i in range(len(names))])
+    middles = np.stack([seen.x[labels[:, i] == 1].mean(axis=0) for i in range(len(names))])
     merged = AgglomerativeClustering(_TOPICS).fit_predict(middles)
     joined = ["+".join(names[i] for i in np.flatnonzero(merged == k)) for k in range(_TOPICS)]
-    return _Topics(tuple(joined), tuple(int(k) for k in merged), fit, sharp)
+    return _Topics(tuple(joined), tuple(int(k) for k in merged), kinds, held)
+
+
+def _logistic(x: Array, labels: Floats) -> Floats:
+    """Multinomial logistic regression with a ridge; near enough, as it is sharpened afterwards."""
+    from scipy.optimize import minimize
+
+    shape = (x.shape[1] + 1, labels.shape[1])
+    wide = np.hstack([np.ones((len(x), 1)), x])
+    soft = np.full(shape, _SOFT)
+    soft[0] = 1e-3
+
+    def loss(flat: Floats) -> tuple[float, Floats]:
+        way = flat.reshape(shape)
+        p = scores.softmax(wide @ way)
+        slope = wide.T @ (p - labels) + soft * way
+        miss = -np.log(p[labels > 0] + 1e-12).sum()
+        return float(miss + (soft * way * way).sum() / 2), slope.ravel()
+
+    found = minimize(
+        loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}
+    )
+    out: Floats = found.x.reshape(shape)
+    return out
 
 
 def _labels(outcomes: Outcomes, seen: _Seen, seed: int) -> tuple[tuple[str, ...], Floats]:
@@ -284,11 +309,10 @@ def _labels(outcomes: Outcomes, seen: _Seen, seed: int) -> tuple[tuple[str, ...]
 
 
 def _sharpness(held: Floats, labels: Floats) -> float:
-    """How much to sharpen the topic heads so that their softmax fits the labels best."""
-    keep = ~np.isnan(labels).any(axis=1)
-    tries = np.geomspace(1, 100, 25)
-    if not keep.any():
-        return float(tries[0])
-    right = labels[keep].astype(bool)
-    loss = [-np.log(scores.softmax(t * held[keep])[right] + 1e-9).mean() for t in tries]
+    """How much to sharpen or soften log-odds so that their softmax fits the labels best."""
+    tries = np.geomspace(0.1, 3, 18)
+    if not len(held):
+        return 1.0
+    right = labels > 0
+    loss = [-np.log(scores.softmax(t * held)[right] + 1e-9).mean() for t in tries]
     return float(tries[int(np.argmin(loss))])

@@ -85,7 +85,7 @@ def _widened(scores: Scores, ways: Sequence[tuple[float, Floats]]) -> Array:
         column = (np.nan_to_num(block) @ mix).astype(np.float32)
         column[0] += shift
         blocks.extend([block, column[:, None]])
-    return np.hstack([*blocks, scores.heads[:, 3 * m :]])
+    return np.hstack(blocks)
 
 
 def _given(amounts: Sequence[float] | None) -> Floats | None:

@@ -74,7 +74,7 @@ def ridge(
         if len(np.unique(folds[seen])) < 2:
             continue
         rest = _filled(part - mean[columns])
-        side = np.linalg.eigh(rest.T @ rest)[1] if turn else np.eye(len(columns))
+        side = _directions(rest) if turn else np.eye(len(columns))
         whole = np.hstack([a, beside])
         middle = whole[seen].mean(axis=0)
         trust = TRUST if beside.shape[1] else TRUST[:1]
@@ -111,6 +111,19 @@ def _filled(rest: Floats) -> Floats:
         1e-9, (~gaps * row[:, None] ** 2).sum(axis=0)
     )
     return np.where(gaps, row[:, None] * slope, rest)
+
+
+def _directions(rest: Floats) -> Floats:
+    """The mean member, and at right angles to it the main ways in which members differ.
+
+    Plain principal directions would mix how hard a prompt is into who is better at it.
+    """
+    count = rest.shape[1]
+    mean = np.full((count, 1), count**-0.5)
+    apart = rest - rest @ mean @ mean.T
+    ways = np.linalg.eigh(apart.T @ apart)[1][:, ::-1]
+    out: Floats = np.linalg.qr(np.hstack([mean, ways]))[0]
+    return out
 
 
 class _Search:

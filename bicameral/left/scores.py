@@ -46,10 +46,10 @@ class Scores:
     bars: tuple[float, float]  # familiarity at which nothing, everything is known
     base: Floats  # M: mean recorded quality
     platt: Floats  # 2 x M: slope and offset of log-odds
-    heads: Array  # (1 + K + C) x (3 M + T): quality, log cost, log seconds, topics
+    heads: Array  # (1 + K + C) x 3 M: quality, log cost, log seconds
+    kinds: Array  # (1 + D) x T: log-odds of topics
     table: Floats  # T x M: what each topic adds to quality
     free: Floats  # 2 x M: cost and seconds far from everything known
-    sharp: float  # of topics
     merged: tuple[int, ...]  # for each of the T topics learned, which of `names` it belongs to
 
     @cached_property
@@ -64,53 +64,51 @@ class Scores:
     def predict(self, x: Array) -> tuple[Floats, Floats, Floats, Floats]:
         """From rows of features: quality P x M, known P, cost P x M in dollars, seconds P x M."""
         out, sure = self._heads(x)
-        return (*self._quality(out, sure), *self._amounts(out, sure))
+        quality = judged(self._raw(out, self._fine(x)), sure, self.base, self.platt)
+        return (quality, sure, *self._amounts(out, sure))
 
     def topics(self, x: Array) -> Floats:
         """From rows of features: the probability of each topic, P x T."""
-        return self._topics(self._heads(x)[0])
+        return self._named(self._fine(x))
 
     def __call__(self, prompt: str) -> Guess:
         """Everything expected on one prompt."""
-        out, sure = self._heads(self.look([prompt]))
-        quality, _ = self._quality(out, sure)
+        x = self.look([prompt])
+        (out, sure), fine = self._heads(x), self._fine(x)
+        quality = judged(self._raw(out, fine), sure, self.base, self.platt)
         cost, seconds = self._amounts(out, sure)
-        return Guess(quality[0], float(sure[0]), cost[0], seconds[0], self._topics(out)[0])
+        return Guess(quality[0], float(sure[0]), cost[0], seconds[0], self._named(fine)[0])
 
     def raw(self, x: Array) -> tuple[Floats, Floats, Floats]:
         """What the heads say themselves: quality as fitted, logarithms of cost and seconds."""
         out, m = self._heads(x)[0], len(self.models)
-        return self._raw(out), out[:, m : 2 * m], out[:, 2 * m : 3 * m]
+        return self._raw(out, self._fine(x)), out[:, m : 2 * m], out[:, 2 * m :]
 
-    def _raw(self, out: Floats) -> Floats:
-        told: Floats = out[:, : len(self.models)] + self._fine(out) @ self.table
+    def _raw(self, out: Floats, fine: Floats) -> Floats:
+        told: Floats = out[:, : len(self.models)] + fine @ self.table
         return told
 
     def _heads(self, x: Array) -> tuple[Floats, Floats]:
         text = self.features.text
         near, familiar = likeness(x, self.landmarks, text, self.gamma, self._squares)
-        counts = x[:, text:]
-        k = near.shape[1]
+        counts, k = x[:, text:], near.shape[1]
         out = self.heads[0] + near @ self.heads[1 : 1 + k] + counts @ self.heads[1 + k :]
         return out.astype(np.float64), known(familiar, self.bars)
-
-    def _quality(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
-        return judged(self._raw(out), sure, self.base, self.platt), sure
 
     def _amounts(self, out: Floats, sure: Floats) -> tuple[Floats, Floats]:
         m = len(self.models)
         far = 1 - sure[:, None]
-        cost, seconds = np.exp(out[:, m : 2 * m]), np.exp(out[:, 2 * m : 3 * m])
+        cost, seconds = np.exp(out[:, m : 2 * m]), np.exp(out[:, 2 * m :])
         return (
             sure[:, None] * cost + far * self.free[0],
             sure[:, None] * seconds + far * self.free[1],
         )
 
-    def _fine(self, out: Floats) -> Floats:
-        return softmax(self.sharp * out[:, 3 * len(self.models) :])
+    def _fine(self, x: Array) -> Floats:
+        return softmax((self.kinds[0] + x @ self.kinds[1:]).astype(np.float64))
 
-    def _topics(self, out: Floats) -> Floats:
-        return self._fine(out) @ np.eye(len(self.names))[list(self.merged)]
+    def _named(self, fine: Floats) -> Floats:
+        return named(fine, self.merged, len(self.names))
 
     def pack(self) -> dict[str, Any]:
         """Arrays and JSON values in one flat dict, from which `unpack` makes it again."""
@@ -126,7 +124,7 @@ class Scores:
             "heads": self.heads,
             "table": self.table,
             "free": self.free,
-            "sharp": self.sharp,
+            "kinds": self.kinds,
             "merged": list(self.merged),
             **inner,
         }
@@ -190,4 +188,12 @@ def softmax(z: Floats) -> Floats:
     """Rows of probabilities."""
     e = np.exp(z - z.max(axis=1, keepdims=True))
     out: Floats = e / e.sum(axis=1, keepdims=True)
+    return out
+
+
+def named(fine: Floats, merged: Sequence[int], count: int) -> Floats:
+    """Probabilities of learned topics, added up under their `count` names."""
+    if len(merged) == count:
+        return fine
+    out: Floats = fine @ np.eye(count)[list(merged)]
     return out
