@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bicameral import engines
+from bicameral import engines, policies
 from bicameral.config import Config, MindOptions, convert
 from bicameral.errors import ConfigError, WeightsError
 from bicameral.left.again import Absent
-from bicameral.left.cascade import Cascade
-from bicameral.left.fuse import Fuse
 from bicameral.left.mind import Mind
 from bicameral.left.policy import Policy
-from bicameral.left.route import Route
-from bicameral.left.vote import Vote
+from bicameral.left.sticky import Sticky
+from bicameral.left.tokens import Tokens
 from bicameral.model import Model
 from bicameral.types import Reach
+
+if TYPE_CHECKING:
+    from bicameral.left.learned import Learned
 
 DEFAULT = "default"
 
@@ -57,6 +58,7 @@ async def _opened(opening: AbstractAsyncContextManager[Model], source: str) -> A
 def minds(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:
     """Every mind of the config over the opened members."""
     built: dict[str, Model] = {}
+    files: dict[str | None, Learned | None] = {}
 
     def find(name: str) -> Model:
         if name in members:
@@ -65,10 +67,24 @@ def minds(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:
             built[name] = _mind(name, config.minds[name])
         return built[name]
 
-    def _mind(name: str, options: MindOptions) -> Mind:
-        judge = find(options.judge) if options.judge else None
+    def _mind(name: str, options: MindOptions) -> Model:
+        over = [find(m) for m in options.members]
         reach = Reach[options.reach.upper()]
-        return Mind(name, _policy(options, judge), [find(m) for m in options.members], reach=reach)
+        if options.policy == "tokens":
+            return _tokens(name, options, over, reach, config.source)
+        if options.learned not in files:
+            files[options.learned] = policies.learned(config, name)
+        taught = files[options.learned]
+        judge = find(options.judge) if options.judge else None
+        return Mind(
+            name,
+            policies.policy(config, name, judge, taught),
+            over,
+            reach=reach,
+            estimator=policies.estimator(config, name, taught),
+            reader=policies.reader(options),
+            sticky=Sticky() if options.sticky and len(over) > 1 else None,
+        )
 
     for name in config.minds:
         find(name)
@@ -78,19 +94,17 @@ def minds(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:
 def policy(config: Config, name: str) -> Policy:
     """The policy of a mind without its members: enough to take a recorded decision again."""
     options = config.minds[name]
-    return _policy(options, Absent(options.judge) if options.judge else None)
+    judge = Absent(options.judge) if options.judge else None
+    return policies.policy(config, name, judge, policies.learned(config, name))
 
 
-def _policy(options: MindOptions, judge: Model | None) -> Policy:
-    match options.policy:
-        case "route":
-            return Route()
-        case "cascade":
-            return Cascade(options.threshold, options.try_tokens)
-        case "vote":
-            return Vote()
-        case "fuse":
-            return Fuse(judge)
+def _tokens(
+    name: str, options: MindOptions, members: list[Model], reach: Reach, source: str
+) -> Model:
+    try:
+        return Tokens(name, members, weights=options.weights, sure=options.sure or 0.5, reach=reach)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: [minds.{name}] {error}") from error
 
 
 def embedded() -> Config:

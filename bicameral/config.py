@@ -21,6 +21,10 @@ from bicameral.errors import ConfigError
 from bicameral.types import Price, Reach
 
 ReachName = Literal["device", "site", "private", "public"]
+KindName = Literal["choice", "number", "exact", "json", "code", "text"]
+PolicyName = Literal[
+    "route", "cascade", "vote", "fuse", "select", "verify", "samples", "tokens", "auto"
+]
 
 
 class Closed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +34,8 @@ class Closed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class MemberOptions(Closed, frozen=True, kw_only=True):
     """What every [models.NAME] table takes; an engine's Options add its own keys.
 
-    `price_*` are dollars per million tokens, written as strings so that they stay exact.
+    `price_*` are dollars per million tokens, written as strings so that they stay exact. `quality`
+    is the probability that its answers are right, for minds that have not learned it.
     """
 
     engine: str
@@ -39,6 +44,7 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
     price_input: str | None = None
     price_output: str | None = None
     price_cached_input: str | None = None
+    quality: Annotated[float, Meta(ge=0, le=1)] | None = None
 
     def price(self) -> Price | None:
         """The price in nano-dollars per million tokens; None if it is not given."""
@@ -58,20 +64,73 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
         return default if self.reach is None else Reach[self.reach.upper()]
 
 
+class CheckOptions(Closed, frozen=True, kw_only=True):
+    """A check of a mind's answers: exactly one of the first three.
+
+    `pattern`: a regular expression found in the answer. `json`: the answer has to satisfy the
+    request's own JSON schema. `command`: a program that reads the answer on stdin and exits 0 for
+    right, 1 for wrong, within `seconds`; it runs with the server's rights, so give it a sandbox.
+    """
+
+    pattern: str | None = None
+    json: bool = False
+    command: tuple[str, ...] = ()
+    seconds: Annotated[float, Meta(gt=0)] = 10.0
+
+
 class MindOptions(Closed, frozen=True, kw_only=True):
     """A [minds.NAME] table: a policy over members, which may be other minds.
 
-    A cascade stops at an answer whose confidence, 0 to 1, reaches `threshold`; members before the
-    last may say at most `try_tokens`. `judge` writes for a fuse, by default the last member.
+    `learned` is the file that `bicameral learn` wrote, beside the config. `worth` is what a right
+    answer is worth, `second` what a second is worth, `most` what a request may cost, all in
+    dollars as strings; `least` asks for the cheapest that is right with that probability.
+    A cascade without a worth stops at an answer whose confidence, 0 to 1, reaches `threshold`
+    (0.8); its members before the last may say at most `try_tokens`. `judge` writes for a fuse (by
+    default the last member), picks for a select, verifies for a verify. `samples` is how often
+    each member of a fuse is asked, or at most the one of samples (5). `analysis`: the judge of a
+    fuse first compares the answers. `at_once`: how many of a vote are asked together, by default
+    all, or one after the other where the order was learned. `weights` and `sure` are for tokens:
+    the say of each member, and how sure the first has to be to go on alone (0.5). `answers` says
+    how answers are compared, by default guessed from each request. `sticky`: stay with the member
+    that holds the conversation, unless a switch gains more than its cache is worth.
     No member beyond `reach` is ever called.
     """
 
-    policy: Literal["route", "cascade", "vote", "fuse"]
+    policy: PolicyName
     members: tuple[str, ...]
     reach: ReachName = "public"
-    threshold: float = 0.8
-    try_tokens: int | None = None
+    learned: str | None = None
+    worth: str | None = None
+    second: str | None = None
+    least: Annotated[float, Meta(ge=0, le=1)] | None = None
+    most: str | None = None
+    threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
+    try_tokens: Annotated[int, Meta(ge=1)] | None = None
     judge: str | None = None
+    samples: Annotated[int, Meta(ge=1, le=64)] | None = None
+    analysis: bool | None = None
+    at_once: Annotated[int, Meta(ge=1)] | None = None
+    weights: tuple[float, ...] | None = None
+    sure: Annotated[float, Meta(gt=0, le=1)] | None = None
+    answers: KindName | None = None
+    check: CheckOptions | None = None
+    sticky: bool = True
+
+
+_GOAL = frozenset({"learned", "worth", "second", "least", "most"})
+_READ = frozenset({"answers", "check"})
+# The keys that mean something to a policy, besides members, reach and sticky.
+POLICIES: Mapping[str, frozenset[str]] = {
+    "route": _GOAL,
+    "cascade": _GOAL | _READ | {"threshold", "try_tokens"},
+    "vote": _GOAL | _READ | {"at_once"},
+    "fuse": _READ | {"judge", "samples", "analysis"},
+    "select": _READ | {"judge", "learned"},
+    "verify": _READ | {"judge"},
+    "samples": _READ | {"samples"},
+    "tokens": frozenset({"weights", "sure"}),
+    "auto": _GOAL | _READ,
+}
 
 
 class ServerOptions(Closed, frozen=True, kw_only=True):
@@ -126,7 +185,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
 def nano(dollars: str) -> int:
     """Dollars as a decimal string to nano-dollars, exactly."""
     if not _DOLLARS.fullmatch(dollars):
-        raise ValueError(f"'{dollars}' is no price: write dollars per million tokens as \"0.25\"")
+        raise ValueError(f"'{dollars}' is no price: write dollars as \"0.25\"")
     whole, _, fraction = dollars.partition(".")
     return int(whole) * 10**9 + int(fraction.ljust(9, "0"))
 
@@ -227,13 +286,35 @@ def _check_mind(config: Config, name: str, mind: MindOptions, names: tuple[str, 
             raise ConfigError(f"{where} there is no '{member}'; {nearest(member, names)}")
     if len(set(mind.members)) < len(mind.members):
         raise ConfigError(f"{where} members: names one twice")
-    if not 0 <= mind.threshold <= 1:
-        raise ConfigError(f"{where} threshold: must lie between 0 and 1")
-    if mind.try_tokens is not None and mind.try_tokens < 1:
-        raise ConfigError(f"{where} try_tokens: must be at least 1")
-    if mind.judge and mind.policy != "fuse":
-        raise ConfigError(f"{where} judge: is for the policy 'fuse' only")
+    _check_policy(where, mind)
     _check_cycle(config, (name,))
+
+
+def _check_policy(where: str, mind: MindOptions) -> None:
+    for key in _set_keys(mind):
+        if key not in POLICIES[mind.policy]:
+            policies = [name for name, keys in POLICIES.items() if key in keys]
+            raise ConfigError(f"{where} {key}: is for the policy {' or '.join(policies)} only")
+    for key in ("worth", "second", "most"):
+        try:
+            nano(getattr(mind, key) or "0")
+        except ValueError as error:
+            raise ConfigError(f"{where} {key}: {error}") from error
+    if mind.policy in ("samples", "verify") and len(mind.members) != 1:
+        raise ConfigError(f"{where} members: {mind.policy} is over one member")
+    if (
+        mind.check
+        and sum(map(bool, (mind.check.pattern, mind.check.json, mind.check.command))) != 1
+    ):
+        raise ConfigError(f"{where} check: give one of pattern, json and command")
+
+
+def _set_keys(mind: MindOptions) -> list[str]:
+    """The keys of the table that not every policy takes, as far as they are set."""
+    known = frozenset().union(*POLICIES.values())
+    return [
+        key for key in mind.__struct_fields__ if key in known and getattr(mind, key) is not None
+    ]
 
 
 def _check_cycle(config: Config, path: tuple[str, ...]) -> None:

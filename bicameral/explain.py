@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from bicameral import account, build, terminal
+from bicameral import account, build, policies, terminal
 from bicameral.brain import found_config, load_config
 from bicameral.config import Config, JournalOptions, load
 from bicameral.decision import Decision
@@ -99,6 +99,9 @@ def _otherwise(decision: Decision, config: Config) -> Iterator[str]:
         yield f"{config.source} has no mind called '{decision.mind}'"
         return
     policy = build.policy(config, decision.mind)
+    taught = policies.learned(config, decision.mind)
+    if decision.learned != (taught.digest if taught else ""):
+        yield f"{config.minds[decision.mind].learned} has been learned anew since"
     now = again(decision, policy)
     if _plain(now.settings) != _plain(decision.settings) or policy.name != decision.policy:
         yield (

