@@ -41,7 +41,11 @@ def main() -> None:
     lines, minds = members(test), list(replayed(learned, test))
     print(f"Test: {len(test.ids)} questions; seconds are of one core\n")
     show(overall([*lines, *bounds(test), *minds], best(lines)))
-    show(by_kind([*lines, best(minds)], test.categories))
+    show(
+        by_kind(
+            [*lines, *(mind for mind in minds if mind.name in ("route", "auto"))], test.categories
+        )
+    )
     show_live(test, [*lines, *minds], live_lived.rows(learned))
 
 

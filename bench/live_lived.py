@@ -6,20 +6,23 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
-from live_members import config, digest, request
+from live_members import choir, config, digest, members, request
 from live_minds import minds
 from live_questions import GENERATORS, Question, checked, questions, said
 from live_record import FOLDER
 from live_report import Line
 from msgspec import Struct
+from msgspec.structs import replace
 from rich.progress import Progress
 
 from bicameral import Brain, collect
 from bicameral.left.learned import Learned
 from bicameral.model import Model
+from bicameral.types import Feature
 
 
 class Lived(Struct, frozen=True, kw_only=True):
@@ -71,7 +74,7 @@ async def _live(learned: Learned, names: Sequence[str], each: int, threads: int)
         return
     with path(learned).open("ab") as file, Progress() as progress:
         bar = progress.add_task("living", total=len(todo))
-        async with Brain.open(config(threads)) as brain:
+        async with Brain.open(config(_tables(), threads)) as brain:
             for member in brain.models.values():
                 await collect(member, request("2 + 2 ="))  # the examples enter its cache
             found = minds(brain, learned)
@@ -82,9 +85,16 @@ async def _live(learned: Learned, names: Sequence[str], each: int, threads: int)
                 progress.advance(bar)
 
 
+def _tables() -> dict[str, dict[str, Any]]:
+    return {**{name: table for name, (table, _) in choir().items()}, **members()}
+
+
 async def _ask(name: str, mind: Model, question: Question, learned: Learned) -> Lived:
     worked = time.process_time()
-    answer = await collect(mind, request(question.prompt, id=question.id))
+    asked = request(question.prompt, id=question.id)
+    if Feature.LOGPROBS not in mind.card.features:
+        asked = asked.but(sampling=replace(asked.sampling, logprobs=False))
+    answer = await collect(mind, asked)
     seconds = time.process_time() - worked
     if answer.error is not None:
         raise answer.error

@@ -1,4 +1,4 @@
-"""The members of the live benchmark: two local networks, one of them at two efforts.
+"""The members of the live benchmark: local networks, one of them at two efforts.
 
 A member is a network and an effort. The effort is set by its chat template, which puts worked
 examples before every request, so that the same weights are two members that any mind can weigh
@@ -8,6 +8,7 @@ against each other. The examples stay in the prompt cache and cost nothing after
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -82,10 +83,26 @@ def members() -> dict[str, dict[str, Any]]:
     }
 
 
-def config(threads: int, **minds: Any) -> Config:
-    """A config of all members, each on so many threads."""
-    tables = {name: {**table, "threads": threads} for name, table in members().items()}
-    return Config(models=tables, minds=minds, source="bench/live.py")
+def choir() -> dict[str, tuple[dict[str, Any], float]]:
+    """Who writes an answer together by the token, with its table and its weight; the first leads.
+
+    The base model is too weak to answer alone; its tokens are cut unlike the others'.
+    """
+    shown = "".join(f"Question: {asked}\nAnswer: {answer}\n\n" for asked, _, answer in EXAMPLES)
+    loop = "{% for message in messages %}Question: {{ message['content'] }}\n{% endfor %}Answer:"
+    gemma = _table("gemma-3-270m", shown + loop)
+    recorded = members()
+    return {
+        "qwen-quick": (recorded["qwen-quick"], 0.6),
+        "smollm2-quick": (recorded["smollm2-quick"], 0.2),
+        "gemma-quick": (gemma, 0.2),
+    }
+
+
+def config(tables: Mapping[str, Mapping[str, Any]], threads: int) -> Config:
+    """A config of these members, each on so many threads."""
+    models = {name: {**table, "threads": threads} for name, table in tables.items()}
+    return Config(models=models, source="bench/live.py")
 
 
 def digest(*more: Any) -> str:

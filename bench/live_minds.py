@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from live_members import members
+from live_members import choir, members
 from live_report import Line
 
 from bicameral import Brain
@@ -60,7 +60,8 @@ def minds(brain: Brain, learned: Learned) -> Mapping[str, Model]:
         name: Mind(name, policy, open_, estimator=learned.estimator())
         for name, policy in policies.items()
     }
-    return found | {"tokens": Tokens("tokens", open_[::-1])}
+    voices = {brain.model(name): weight for name, (_, weight) in choir().items()}
+    return found | {"tokens": Tokens("tokens", list(voices), weights=list(voices.values()))}
 
 
 def _policies(learned: Learned) -> dict[str, Policy]:

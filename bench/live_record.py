@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import polars as pl
 from live_members import config, digest, members, request
 from live_questions import EACH, GENERATORS, Question, checked, questions, said
 from msgspec import Struct
 from rich.progress import Progress
 
 from bicameral import Brain, collect
+from bicameral.left.evidence import Evidence
 from bicameral.left.outcomes import Outcomes
-from bicameral.left.score import confidence
-from bicameral.left.table import load
-from bicameral.types import Answer
+from bicameral.left.table import tabulate
+from bicameral.types import Answer, TokenLogprob
 
 FOLDER = Path(".bench/live")
 _BLOCK = 20  # questions of one kind in a row
@@ -33,7 +34,8 @@ class Row(Struct, frozen=True, kw_only=True):
     """One answer of one member: the columns of an outcome table, and what was really said.
 
     `seconds` are those of one core, which is how long it takes on a machine that has one free;
-    `waited` is what the clock on the wall said, whoever else used the machine.
+    `waited` is what the clock on the wall said, whoever else used the machine. `tokens` come with
+    their log probabilities, so that how sure the answer is can be read from them later.
     """
 
     prompt_id: str
@@ -42,14 +44,13 @@ class Row(Struct, frozen=True, kw_only=True):
     prompt: str
     model: str
     score: float
-    cost: float | None = None
     seconds: float
     waited: float
     tokens_in: int | None
     tokens_out: int | None
     answer: str
     text: str
-    confidence: float | None
+    tokens: tuple[tuple[str, float], ...]
 
 
 def path() -> Path:
@@ -77,7 +78,7 @@ async def _record(threads: int) -> None:
         return
     with path().open("ab") as file, Progress() as progress:
         bar = progress.add_task("asking", total=len(todo))
-        async with Brain.open(config(threads)) as brain:
+        async with Brain.open(config(members(), threads)) as brain:
             for name in members():
                 await collect(brain.model(name), request("2 + 2 ="))  # the examples enter its cache
             for question, name in todo:
@@ -118,11 +119,28 @@ def row(question: Question, answer: Answer, seconds: float) -> Row:
         tokens_out=answer.usage.completion_tokens,
         answer=final,
         text=answer.text,
-        confidence=confidence(answer),
+        tokens=tuple((token.token, round(token.logprob, 5)) for token in answer.logprobs),
     )
 
 
 def outcomes() -> Outcomes:
     """The recorded answers as a table, of the questions that every member has answered."""
-    table = load(path(), tuple(members()))
+    found = rows()
+    sure = asyncio.run(_sure(found))
+    columns = [
+        {**msgspec.to_builtins(row), "confidence": at} for row, at in zip(found, sure, strict=True)
+    ]
+    frame = pl.DataFrame(columns).select(pl.exclude("text", "tokens", "waited"))
+    table = tabulate(frame, tuple(members()), source=str(path()))
     return table.rows(~np.isnan(table.score).any(axis=1))
+
+
+async def _sure(found: Sequence[Row]) -> list[float | None]:
+    """How sure a mind takes each answer to be."""
+    reader = Evidence()
+    return [(await reader.read(request(row.prompt), _answer(row))).confidence for row in found]
+
+
+def _answer(row: Row) -> Answer:
+    logprobs = tuple(TokenLogprob(*token) for token in row.tokens)
+    return Answer(model=row.model, text=row.text, logprobs=logprobs, reason="stop")
