@@ -68,7 +68,7 @@ def table(
     grids = {name: _grid(rows, name, where, shape) for name in _NUMBERS}
     answer = np.full(shape, None, dtype=object)
     if "answer" in rows.columns:
-        answer[where] = np.array([a or None for a in rows["answer"].to_list()], dtype=object)
+        answer[where] = np.array(rows["answer"].to_list(), dtype=object)
     return Outcomes(
         ids=tuple(map(str, ids)),
         models=tuple(models),
@@ -162,6 +162,8 @@ def zeroeval(task: str = "math-l5", *, o1: bool = False, least: float = 0.99) ->
         tokens_in=pl.col("tok_prompt"),
         tokens_out=pl.col("tok_out"),
     )
+    if task != "crux":  # where an empty string may be what a program prints
+        rows = rows.with_columns(pl.col("answer").replace("", None))
     return table(prompts.drop("gold"), rows, models)
 
 

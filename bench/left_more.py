@@ -30,6 +30,7 @@ from bicameral.left.worth import Worth
 
 NANO = 10**9
 CALL = 1e-3  # where no price is known a call counts as a tenth of a cent
+ENOUGH = 150  # training prompts that tell what a worth costs
 VERIFIERS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 
 
@@ -47,15 +48,18 @@ class Mind:
     share: float | None = None
 
     def worth(self, learned: Learned, train: Outcomes) -> Worth:
-        """The highest worth that keeps the budget on the prompts learned from."""
+        """The highest worth that keeps the budget on prompts learned from; costs rise with it."""
         budget = self._budget(train)
         if budget is None:
             return _worth(self.worths[-1])
-        for value in reversed(self.worths[1:]):
-            policy = learned.policy(self.policy, _worth(value))
-            if replay(train, policy, learned.estimator()).cost.mean() <= budget:
-                return _worth(value)
-        return _worth(self.worths[0])
+        some = train.rows(np.random.default_rng(0).permutation(len(train.ids))[:ENOUGH])
+        low, high = 0, len(self.worths)
+        while high - low > 1:
+            middle = (low + high) // 2
+            policy = learned.policy(self.policy, _worth(self.worths[middle]))
+            dear = replay(some, policy, learned.estimator()).cost.mean() > budget
+            low, high = (low, middle) if dear else (middle, high)
+        return _worth(self.worths[low])
 
     def _budget(self, train: Outcomes) -> float | None:
         if self.share is None:
@@ -172,7 +176,7 @@ def main() -> None:
     """Everything, or the parts that were named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", help="zeroeval, bfcl, swebench; all if none is named")
-    parser.add_argument("--draws", type=int, default=2, help="of the simulated verifier")
+    parser.add_argument("--draws", type=int, default=1, help="of the simulated verifier")
     asked = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
         "zeroeval": zeroeval,
