@@ -3,7 +3,8 @@
     python bench/left_more.py [zeroeval] [bfcl] [swebench] [--draws 3]
 
 The folder of the data is named by BICAMERAL_DATA. A budget is kept on the training folds: of the
-values a right answer may have, the highest is taken whose replay there costs no more.
+values a right answer may have, the highest is taken that costs no more on a third of them, with
+what was learned from the other two thirds.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from bicameral.left.worth import Worth
 
 NANO = 10**9
 CALL = 1e-3  # where no price is known a call counts as a tenth of a cent
-ENOUGH = 150  # training prompts that tell what a worth costs
 VERIFIERS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 
 
@@ -47,25 +47,27 @@ class Mind:
     budget: float | None = None
     share: float | None = None
 
-    def worth(self, learned: Learned, train: Outcomes) -> Worth:
-        """The highest worth that keeps the budget on prompts learned from; costs rise with it."""
-        budget = self._budget(train)
+    def worth(self, trial: Learned, held: Outcomes) -> Worth:
+        """The highest worth that keeps the budget on prompts that `trial` has not seen.
+
+        Costs rise with it. On prompts that were learned from they would look too low.
+        """
+        budget = self._budget(held)
         if budget is None:
             return _worth(self.worths[-1])
-        some = train.rows(np.random.default_rng(0).permutation(len(train.ids))[:ENOUGH])
         low, high = 0, len(self.worths)
         while high - low > 1:
             middle = (low + high) // 2
-            policy = learned.policy(self.policy, _worth(self.worths[middle]))
-            dear = replay(some, policy, learned.estimator()).cost.mean() > budget
+            policy = trial.policy(self.policy, _worth(self.worths[middle]))
+            dear = replay(held, policy, trial.estimator()).cost.mean() > budget
             low, high = (low, middle) if dear else (middle, high)
         return _worth(self.worths[low])
 
-    def _budget(self, train: Outcomes) -> float | None:
+    def _budget(self, held: Outcomes) -> float | None:
         if self.share is None:
             return self.budget
-        best = int(np.nanmean(train.score, axis=0).argmax())
-        return self.share * float(np.nanmean(train.cost[:, best]))
+        best = int(np.nanmean(held.score, axis=0).argmax())
+        return self.share * float(np.nanmean(held.cost[:, best]))
 
 
 def _worth(dollars: float | None) -> Worth:
@@ -79,8 +81,10 @@ def crossed(outcomes: Outcomes, minds: Mapping[str, Mind], folds: int = 5) -> di
     for train, held in splits(outcomes, folds, 0):
         seen, test = outcomes.rows(train), outcomes.rows(held)
         learned = learn(seen)
+        inner = seen.folds(3, 1)
+        trial = learn(seen.rows(inner != 0))
         for name, mind in minds.items():
-            policy = learned.policy(mind.policy, mind.worth(learned, seen))
+            policy = learned.policy(mind.policy, mind.worth(trial, seen.rows(inner == 0)))
             parts[name].append(replay(test, policy, learned.estimator()))
         order.append(held)
     back = np.argsort(np.concatenate(order))
