@@ -14,11 +14,17 @@ import pytest
 from bicameral.engines.weights import locate
 from bicameral.errors import BicameralError, ReachError, RequestError, WeightsError
 from bicameral.ledger.meter import Meter
+from bicameral.left.auto import Auto
 from bicameral.left.cascade import Cascade
 from bicameral.left.fuse import Fuse
 from bicameral.left.mind import Mind
 from bicameral.left.route import Route
+from bicameral.left.samples import Samples
+from bicameral.left.select import Select
+from bicameral.left.tokens import Tokens
+from bicameral.left.verify import Verify
 from bicameral.left.vote import Vote
+from bicameral.left.worth import Worth
 from bicameral.model import Model, collect
 from bicameral.types import (
     Audio,
@@ -41,6 +47,7 @@ from bicameral.types import (
     Video,
 )
 from tests.engines.models import opened
+from tests.left.tiny import FIRST, SECOND, Tiny
 from tests.messages_api import message, start, words
 from tests.upstream import Upstream
 
@@ -111,6 +118,11 @@ async def embed() -> AsyncIterator[Model]:
         yield model
 
 
+@asynccontextmanager
+async def tokens() -> AsyncIterator[Model]:
+    yield Tokens("m", [Tiny("a", FIRST), Tiny("b", SECOND)])
+
+
 CASES: dict[str, Case] = {
     "scripted": scripted,
     "llama_cpp": llama_cpp,
@@ -124,6 +136,13 @@ CASES: dict[str, Case] = {
     "cascade": mind(lambda: Cascade(0.8)),
     "vote": mind(Vote),
     "fuse": mind(Fuse),
+    "fuse-analysis": mind(lambda: Fuse(analysis=True)),
+    "cascade-routing": mind(lambda: Cascade(worth=Worth(worth=10**9))),
+    "select": mind(Select),
+    "verify": mind(Verify),
+    "samples": mind(lambda: Samples(2)),
+    "auto": mind(Auto),
+    "tokens": tokens,
 }
 
 
