@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -82,7 +83,7 @@ def fit_scores(outcomes: Outcomes, seed: int = 0) -> Scores:
     """Estimates learned from all of `outcomes`; the same outcomes and seed give the same."""
     seen = _see(outcomes.prompts, seed)
     folds = outcomes.folds(_FOLDS, seed)
-    topics = _topics(outcomes, seen, folds, seed)
+    topics = _topics(outcomes.prompts, outcomes.categories, _FOLDS, seed)
     quality = _quality(seen, outcomes, folds, topics)
     amounts = [_amount(seen.a, grid, folds) for grid in (outcomes.cost, outcomes.seconds)]
     return Scores(
@@ -110,7 +111,7 @@ def out_of_fold(outcomes: Outcomes, folds: int = 5, seed: int = 0) -> tuple[Floa
     """
     seen = _see(outcomes.prompts, seed)
     parts = outcomes.folds(folds, seed)
-    topics = _topics(outcomes, seen, parts, seed)
+    topics = _topics(outcomes.prompts, outcomes.categories, folds, seed)
     fit = _quality(seen, outcomes, parts, topics)
     known = scores.known(seen.familiar, seen.bars)
     quality = np.zeros_like(outcomes.score)
@@ -194,7 +195,9 @@ def _vocabulary(words: Sequence[Sequence[str]]) -> dict[str, Any]:
     }
 
 
-def _see(prompts: Sequence[str], seed: int) -> _Seen:
+@lru_cache(maxsize=1)
+def _see(prompts: tuple[str, ...], seed: int) -> _Seen:
+    """What is learned from wording alone; kept, as learning looks at the same prompts thrice."""
     look = fit_features(prompts, seed)
     x = look(prompts)
     # By wording, not by place in the table: the order of rows does not matter.
@@ -249,8 +252,14 @@ def _amount(a: Floats, grid: Floats, folds: NDArray[np.intp]) -> Fit:
     return replace(fit, constant=fit.constant + shift)
 
 
-def _topics(outcomes: Outcomes, seen: _Seen, folds: NDArray[np.intp], seed: int) -> _Topics:
-    names, labels = _labels(outcomes, seen, seed)
+@lru_cache(maxsize=1)
+def _topics(
+    prompts: tuple[str, ...], categories: tuple[str | None, ...], count: int, seed: int
+) -> _Topics:
+    """Kept like `_see`: it does not depend on who answered."""
+    seen = _see(prompts, seed)
+    folds = np.array([fold(prompt, count, seed) for prompt in prompts])
+    names, labels = _labels(categories, seen, seed)
     said = ~np.isnan(labels).any(axis=1)
     held = np.zeros_like(labels)
     for k in np.unique(folds):
@@ -293,12 +302,14 @@ def _logistic(x: Array, labels: Floats) -> Floats:
     return out
 
 
-def _labels(outcomes: Outcomes, seen: _Seen, seed: int) -> tuple[tuple[str, ...], Floats]:
+def _labels(
+    categories: tuple[str | None, ...], seen: _Seen, seed: int
+) -> tuple[tuple[str, ...], Floats]:
     """Names of topics and a row of 0 and 1 per prompt, NaN where it is not said."""
-    often = Counter(c for c in outcomes.categories if c)
+    often = Counter(c for c in categories if c)
     names = sorted(sorted(often, key=lambda name: (-often[name], name))[:_CATEGORIES])
     if len(names) > 1:
-        said = np.array([c or "" for c in outcomes.categories])
+        said = np.array([c or "" for c in categories])
         one = np.stack([said == name for name in names], axis=1)
         return tuple(names), np.where(one.any(axis=1, keepdims=True), one, np.nan)
     from sklearn.cluster import KMeans

@@ -189,7 +189,8 @@ class _Search:
     def _shares(self, errors: Sequence[Floats]) -> Floats:
         """What each setting counts per column; they sum to 1."""
         every = np.array(errors)
-        least = np.maximum(every.min(axis=(0, 1)), 1e-12)
-        share = np.exp(-_TEMPER * len(self._seen) * (every - least) / (2 * least))
+        least = every.min(axis=(0, 1))
+        worse = (every - least) / (2 * np.maximum(least, 1e-12))
+        share = np.exp(-_TEMPER * len(self._seen) * worse)
         out: Floats = share / share.sum(axis=(0, 1))
         return out
