@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,11 +24,11 @@ from rich.progress import Progress
 from bicameral import Brain, collect
 from bicameral.left.evidence import Evidence
 from bicameral.left.outcomes import Outcomes
-from bicameral.left.table import tabulate
+from bicameral.left.table import COLUMNS, tabulate
 from bicameral.types import Answer, TokenLogprob
 
 FOLDER = Path(".bench/live")
-_BLOCK = 20  # questions of one kind in a row
+_BLOCK = 2  # questions of one kind in a row
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -127,10 +128,9 @@ def outcomes() -> Outcomes:
     """The recorded answers as a table, of the questions that every member has answered."""
     found = rows()
     sure = asyncio.run(_sure(found))
-    columns = [
-        {**msgspec.to_builtins(row), "confidence": at} for row, at in zip(found, sure, strict=True)
-    ]
-    frame = pl.DataFrame(columns).select(pl.exclude("text", "tokens", "waited"))
+    names = [name for name in Row.__struct_fields__ if name in COLUMNS]
+    columns: dict[str, list[Any]] = {n: [getattr(row, n) for row in found] for n in names}
+    frame = pl.DataFrame({**columns, "confidence": sure})
     table = tabulate(frame, tuple(members()), source=str(path()))
     return table.rows(~np.isnan(table.score).any(axis=1))
 
