@@ -54,7 +54,7 @@ GENERATORS = (
 )
 
 # Questions of every generator in each split, and the first seed: question i has that seed + i.
-EACH = {"fit": 30, "test": 100}
+EACH = {"fit": 20, "test": 100}
 SEEDS = {"fit": 1_000_000, "test": 2_000_000}
 _SPARE = 3  # easy settings repeat themselves: look at this many times the questions wanted
 _RIGHT = 0.99  # reasoning-gym also gives parts of a point for a wrong answer that looks like it
