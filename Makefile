@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := 0.13.9
 
-.PHONY: run test test-large check clients lock clean
+.PHONY: run test test-large check clients lock clean bench-left bench-live
 
 # The main job: real local models answer three real questions as one mind.
 run: .venv/.run
@@ -29,7 +29,17 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed
+# On recorded answers of real models, in the folder that BICAMERAL_DATA names; calls nobody.
+bench-left: .venv/.dev
+	$(BIN)/python bench/left.py
+
+# Its questions come from reasoning-gym, which nothing else needs.
+bench-live: .venv/.dev
+	$(BIN)/uv pip install --quiet reasoning-gym==0.1.25
+	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b gemma-3-270m
+	$(BIN)/python bench/live.py
+
+# bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed · bench-embedded
 bench-%: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
 	$(BIN)/python bench/$*.py
