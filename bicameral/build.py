@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bicameral import engines, policies
@@ -108,9 +110,11 @@ def _tokens(
 
 
 def embedded() -> Config:
-    """Without a config file: a cascade over the local chat models that have been pulled.
+    """Without a config file: `auto` over the local chat models that have been pulled.
 
-    The threshold is what bench/confidence.py shows for the smallest of them.
+    What it knows of them bench/embedded.py taught it; a right answer is worth a hundred seconds.
+    Without the library that reads it (`embed-fast`): a cascade, with the threshold that
+    bench/confidence.py shows for the smallest.
     """
     from bicameral.engines import weights
 
@@ -123,5 +127,9 @@ def embedded() -> Config:
             "`bicameral pull smollm2-135m`, or write bicameral.toml"
         )
     models = {name: {"engine": "llama_cpp", "weights": name} for name in names}
-    mind = MindOptions(policy="cascade", members=names, threshold=0.75, try_tokens=64)
+    if find_spec("wordllama"):
+        file = str(Path(__file__).parent / "left" / "embedded.npz")
+        mind = MindOptions(policy="auto", members=names, learned=file, worth="1", second="0.01")
+    else:
+        mind = MindOptions(policy="cascade", members=names, threshold=0.75, try_tokens=64)
     return Config(models=models, minds={DEFAULT: mind})
