@@ -17,6 +17,7 @@ from bicameral.left.tally import Given
 
 Floats = NDArray[np.float64]
 
+_ALIKE = 1.5
 _RESCUES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)
 
 
@@ -136,14 +137,19 @@ def frontier(field: Field, worths: Sequence[float], seed: int = 0) -> list[Panel
     Cheap members are asked first; which of them is found twice, leaving out from all and adding
     to one, on one half of the prompts, and the better is kept by what it reaches on the other.
     The bars are then fitted on all. (An order free of price fits the noise: it wins where it was
-    found and loses elsewhere.)
+    found and loses elsewhere.) Where all cost about the same, the best come first and only their
+    number is chosen.
     """
     shuffled = np.random.default_rng(seed).permutation(len(field.cost))
     half = len(shuffled) // 2
     play_on, judge_on = field.rows(shuffled[:half]), field.rows(shuffled[half:])
-    down, up = _leaving_out(play_on, worths), _adding(play_on, worths)
+    prices = play_on.cost.mean(axis=0)
+    if prices.max() <= _ALIKE * prices.min():
+        ways = [_best_first(play_on, worths)]
+    else:
+        ways = [_leaving_out(play_on, worths), _adding(play_on, worths)]
     panels = []
-    for worth, *orders in zip(worths, down, up, strict=True):
+    for worth, *orders in zip(worths, *ways, strict=True):
         fitted = [fit_bars(play_on, order, worth) for order in orders]
         best = max(fitted, key=lambda p: apply_bars(judge_on, p.order, p.bars).value(worth))
         panels.append(fit_bars(field, best.order, worth))
@@ -183,6 +189,14 @@ def _adding(field: Field, worths: Sequence[float]) -> list[Sequence[int]]:
             order, value = more, reached
         found.append(order)
     return found
+
+
+def _best_first(field: Field, worths: Sequence[float]) -> list[Sequence[int]]:
+    """For each worth, so many of the members as pay, by how often each is right alone."""
+    members = range(field.cost.shape[1])
+    ranked = sorted(members, key=lambda m: -float(play(field, [m])[1].mean()))
+    firsts = [ranked[: n + 1] for n in members]
+    return [max(firsts, key=lambda o: fit_bars(field, o, w).value(w)) for w in worths]
 
 
 def _by_price(field: Field) -> list[int]:
