@@ -52,22 +52,18 @@ def learn(
 
 
 def _recorded(table: Path) -> Outcomes:
-    from bicameral.left.table import check_learnable, load
+    from bicameral.left.table import load
 
     with terminal.waiting(f"reading {table}…"):
-        outcomes = load(table)
-    check_learnable(outcomes)
-    return outcomes
+        return load(table)
 
 
 def _rated(config: Path | None) -> Outcomes:
     from bicameral.journal.rated import outcomes
-    from bicameral.left.table import check_learnable
 
     with journal(config) as store:
         entries = list(store.rated())
     rated = outcomes(entries)
-    check_learnable(rated)
     blind = sum(entry.prompt is None for entry in entries)
     if blind:
         terminal.err.print(

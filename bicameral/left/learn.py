@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bicameral.errors import ConfigError
 from bicameral.left.ahead import fit_ahead
 from bicameral.left.fit import fit_scores, out_of_fold
 from bicameral.left.learned import Arm, Learned, Member
 from bicameral.left.outcomes import Outcomes
 from bicameral.left.panel import Field, Panel, apply_bars, frontier, play
+from bicameral.left.table import check_learnable
 from bicameral.left.tally import fit_ballot, given, heard_weights
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ def learn(outcomes: Outcomes, seed: int = 0) -> Learned:
     """
     from threadpoolctl import threadpool_limits
 
-    _enough(outcomes)
+    check_learnable(outcomes, LEAST)
     # One thread: sums in another order would teach something else, and threads that wait for one
     # another on a busy machine take tenfold.
     with threadpool_limits(1):
@@ -66,18 +66,6 @@ def _learned(outcomes: Outcomes, seed: int) -> Learned:
         lean=_lean(whole, arms, seed),
         prompts=len(outcomes.ids),
     )
-
-
-def _enough(outcomes: Outcomes) -> None:
-    prompts = len(outcomes.ids)
-    if prompts < LEAST:
-        raise ConfigError(
-            f"{prompts} prompts are too few to learn from: record at least {LEAST}, better 300"
-        )
-    scores = outcomes.score[~np.isnan(outcomes.score)]
-    if scores.size == 0 or scores.min() == scores.max():
-        what = "there is no score" if scores.size == 0 else f"every score is {scores[0]:g}"
-        raise ConfigError(f"{what}: record right answers and wrong ones, or nothing can be learned")
 
 
 def _voters(outcomes: Outcomes) -> list[str]:

@@ -95,7 +95,7 @@ def test_a_member_without_outcomes_has_its_declared_quality(alike):
 def test_too_little_or_one_sided_outcomes_are_refused():
     with pytest.raises(ConfigError, match="too few"):
         learn(world(ALIKE, 20))
-    with pytest.raises(ConfigError, match="every score is 1"):
+    with pytest.raises(ConfigError, match="every recorded answer is right"):
         learn(world({"a": (1, 1, 1), "b": (1, 1, 1)}, 60))
 
 
