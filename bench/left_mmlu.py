@@ -14,6 +14,7 @@ import argparse
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -78,7 +79,10 @@ def crossed(outcomes: Outcomes, minds: Mapping[str, Mind]) -> dict[str, Replayed
         learned = learn(train)
         estimator = Remembered(learned.estimator())
         some = train.rows(np.arange(0, len(train.ids), 12))
+        best = float(np.nanmean(train.cost[:, np.nanmean(train.score, axis=0).argmax()]))
         for name, mind in minds.items():
+            if mind.share is not None:
+                mind = replace(mind, share=None, budget=mind.share * best)
             policy = learned.policy(mind.policy, mind.worth(learned, some))
             parts[name].append(replay(test, policy, estimator))
     back = np.argsort(np.concatenate([np.flatnonzero(folds == k) for k in range(5)]))
