@@ -88,7 +88,7 @@ def _row(
 def _expectation(expected: Considered) -> list[str]:
     if expected.quality is None:
         return ["", "", ""]
-    known = f" ({expected.known:.0%} known)" if expected.known else ""
+    known = "" if expected.known in (None, 0.0, 1.0) else f" ({expected.known:.0%} known)"
     return [f"{expected.quality:.2f}{known}", dollars(expected.cost), _number(expected.seconds)]
 
 

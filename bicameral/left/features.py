@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bicameral.engines import static as wordllama
 from bicameral.errors import ConfigError
 
 Array = NDArray[np.float32]
@@ -198,14 +198,10 @@ def has_static() -> bool:
 def _static() -> tuple[Any, Any]:
     """The tokenizer and the table of wordllama, from the package itself."""
     try:
-        import wordllama
+        model = wordllama.load()
     except ImportError as error:
         raise ConfigError(
             "these estimates were fitted with wordllama, which is not installed: "
             "run `pip install 'bicameral[embed-fast]'`"
         ) from error
-    # Weights and tokenizer are in the package; left alone, load() asks a model hub first.
-    model = wordllama.WordLlama.load(
-        cache_dir=Path(wordllama.__file__).parent, disable_download=True
-    )
     return model.tokenizer.encode, model.embedding

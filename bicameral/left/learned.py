@@ -232,7 +232,7 @@ class Learnt:
         self._declared = declared
         self._place = {name: i for i, name in enumerate(learned.scores.models)}
         self._voters = [self._place[name] for name in learned.weights.members]
-        self._arms = [arm.name for arm in learned.arms]
+        self._arms = [arm.name for arm in learned.arms if arm.admitted]
 
     def estimate(self, request: Request, cards: Sequence[Card]) -> Mapping[str, Estimate]:
         """By name: what is expected of each member on the request's last question."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -69,3 +73,12 @@ def test_texts_without_a_common_word_can_be_fitted():
     look = fit_features(["one", "two", "three"])
     assert look.project.shape[1] == 0
     assert np.isfinite(look(["one", "four"])).all()
+
+
+def test_loading_the_static_embedding_leaves_the_log_alone():
+    code = (
+        "import logging; from bicameral.left import features; features._static();"
+        "print(logging.root.handlers, logging.root.level)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["[]", str(logging.WARNING)]

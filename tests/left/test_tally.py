@@ -47,7 +47,9 @@ def test_better_members_weigh_more():
     assert a > b > c
 
 
-@pytest.mark.parametrize(("copies", "least", "most"), [({}, 0.7, 0.95), ({"echo": "b"}, 0.35, 0.65)])
+@pytest.mark.parametrize(
+    ("copies", "least", "most"), [({}, 0.7, 0.95), ({"echo": "b"}, 0.35, 0.65)]
+)
 def test_two_against_one_count_for_less_if_one_repeats_the_other(copies, least, most):
     alike = {"a": (0.7,) * 3, "b": (0.7,) * 3, "echo": (0.7,) * 3}
     ballot, weights = fitted(world(alike, 3000, copies=copies))
