@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
-import msgspec
 from msgspec.structs import replace
 
 from bicameral.left.policy import Estimate
@@ -20,7 +19,6 @@ _KEPT = 10_000
 _BYTES_PER_TOKEN = 4
 # Fields that say whose conversation it is: equal words of two users are two conversations.
 _WHOSE = ("user", "safety_identifier", "prompt_cache_key")
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Sticky:
@@ -82,4 +80,6 @@ def _last_turn(request: Request) -> int | None:
 
 def _digest(request: Request, messages: Sequence[Message]) -> bytes:
     whose = [str(request.extra.get(field, "")) for field in _WHOSE]
-    return blake2b(_encode((whose, messages)), digest_size=16).digest()
+    # repr, as it takes any text: a lone surrogate has no UTF-8.
+    shown = repr((whose, tuple(messages)))
+    return blake2b(shown.encode("utf-8", "backslashreplace"), digest_size=16).digest()
