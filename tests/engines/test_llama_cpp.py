@@ -373,12 +373,12 @@ async def test_two_models_take_turns() -> None:
 
 
 async def test_loading_does_not_block_the_loop() -> None:
-    longest, last = 0.0, time.monotonic()
+    turns = 0
     opening = asyncio.create_task(_opened())
     while not opening.done():
         await asyncio.sleep(0.01)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    assert longest < 0.5
+        turns += 1
+    assert turns > 5  # a loop that is blocked while weights are read turns twice
 
 
 async def _opened() -> None:
