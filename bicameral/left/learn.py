@@ -1,7 +1,9 @@
 """Learns from outcomes who is good at what, how to weigh votes, and which combinations pay.
 
-Everything judged here is judged on prompts that it was not fitted on: estimates, vote weights
-and panels are made anew for each fold of the outcomes, then once more from all of them.
+Estimates, vote weights and panels are made anew for each fold of the outcomes, so that what they
+reach is judged on prompts they were not fitted on, then once more from all of them. Two things are
+shared by all folds, being a few numbers for all members together: the ballot's score of "none is
+right" and what agreement adds.
 """
 
 from __future__ import annotations

@@ -72,9 +72,9 @@ class Learned:
     """Scores of members and arms, the ballot and its weights, the arms.
 
     `tells` is how far an answer shows, once it is there, whether it is right: the share of the
-    variance of being right that the ballot explains from one answer. `ahead` tells of the members
-    left what the answers so far mean for them. `lean` is how far `auto`
-    should follow the estimates for a single prompt rather than the means over all, 0 to 1.
+    variance of being right that the ballot explains from one answer. `ahead` tells what the
+    answers so far mean for the members left. `lean` is how far `auto` should follow the estimates
+    for a single prompt rather than the means over all, 0 to 1.
     """
 
     scores: Scores

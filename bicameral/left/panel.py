@@ -25,7 +25,7 @@ _RESCUES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)
 class Field:
     """What a search plays on: answers, their full vote weights, what each call costs.
 
-    `cost` is in the unit of the utility: dollars, and seconds turned into dollars. `none`: the
+    `cost` is in the unit of the utility: dollars, where none are recorded seconds. `none`: the
     score of "none is right" by number of answers, `agree` what agreement adds (see Ballot).
     """
 

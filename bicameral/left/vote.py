@@ -69,15 +69,13 @@ class Vote:
             best = max(case.good, key=lambda i: (_quality(case, i), -i))
             return Verdict(index=best, why="no answers could be compared")
         lead = posterior.lead
-        key = case.asked[lead].key
         votes = self._ballot.votes(case.asked, case.estimates)
         same = [i for i in votes if self._same(case, i, lead)]
         weights = {i: max(votes[i], 1e-6) for i in same}
         total = sum(weights.values())
         shares = tuple(weights.get(i, 0.0) / total for i in range(len(case.asked)))
         why = f"{len(same)} of {len(votes)} said the same, {posterior.sure:.2f} sure"
-        first = min(same) if key is not None else lead
-        return Verdict(index=first, why=why, shares=shares, quality=posterior.sure)
+        return Verdict(index=min(same), why=why, shares=shares, quality=posterior.sure)
 
     def _same(self, case: Case, i: int, lead: int) -> bool:
         return i == lead or (self._ballot.exclusive and case.asked[i].key == case.asked[lead].key)
