@@ -62,6 +62,8 @@ def draw(points: Sequence[Point], path: Path) -> None:
     edge = frontier(known)
     axes.step([p.cost for p in edge], [100 * p.quality for p in edge], where="post", lw=1)
     axes.set(xscale="log", xlabel="$ per 1,000 prompts", ylabel="quality, %")
+    for plain in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        plain("{x:g}")
     axes.xaxis.set_major_formatter("{x:g}")
     middle = math.sqrt(min(p.cost for p in known) * max(p.cost for p in known))
     for point in edge:
