@@ -30,6 +30,7 @@ from bicameral.types import (
     Image,
     Modality,
     Part,
+    Percept,
     Reasoning,
     Relay,
     Request,
@@ -163,6 +164,7 @@ class Fold:
         self._reasoning: list[str] = []
         self._calls: dict[int, ToolCall] = {}
         self._embeddings: list[Embedding] = []
+        self._percepts: list[Percept] = []
         self._logprobs: list[TokenLogprob] = []
         self._by = model
         self._done: Done | None = None
@@ -194,6 +196,8 @@ class Fold:
                 )
             case Embedding():
                 self._embeddings.append(part)
+            case Percept():
+                self._percepts.append(part)
 
     def answer(self, error: Exception | None = None) -> Answer:
         """What was folded so far; with `error` if that ended the stream."""
@@ -205,6 +209,7 @@ class Fold:
             reasoning="".join(self._reasoning),
             tool_calls=tuple(self._calls.values()),
             embeddings=tuple(self._embeddings),
+            percepts=tuple(self._percepts),
             logprobs=tuple(self._logprobs),
             usage=done.usage if done else Usage(),
             reason=reason,

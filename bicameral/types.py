@@ -14,6 +14,19 @@ from typing import Any, Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bicameral.content import Audio as Audio
+from bicameral.content import Embedding as Embedding
+from bicameral.content import Image as Image
+from bicameral.content import Message as Message
+from bicameral.content import Part as Part
+from bicameral.content import Percept as Percept
+from bicameral.content import PerceptKind as PerceptKind
+from bicameral.content import Reasoning as Reasoning
+from bicameral.content import Role as Role
+from bicameral.content import Text as Text
+from bicameral.content import ToolCall as ToolCall
+from bicameral.content import ToolResult as ToolResult
+from bicameral.content import Video as Video
 from bicameral.decision import Decision
 
 
@@ -25,6 +38,7 @@ class Modality(StrEnum):
     AUDIO = "audio"
     VIDEO = "video"
     EMBEDDING = "embedding"
+    PERCEPT = "percept"
 
 
 class Reach(IntEnum):
@@ -48,85 +62,6 @@ class Feature(StrEnum):
     PENALTIES = "penalties"
     LOGIT_BIAS = "logit_bias"
     MANY = "n"
-
-
-# --- content -----------------------------------------------------------------------------------
-
-
-class Text(Struct, frozen=True, tag="text"):
-    """Plain text. In a Delta: the next piece of it."""
-
-    text: str
-
-
-class Reasoning(Struct, frozen=True, tag="reasoning"):
-    """What a model thought before it answered; never part of the answer's text."""
-
-    text: str
-
-
-class Image(Struct, frozen=True, tag="image"):
-    """A picture, by http(s) url or as encoded bytes; exactly one of the two is set."""
-
-    url: str | None = None
-    data: bytes | None = None
-    media_type: str | None = None
-    detail: str | None = None
-
-
-class Audio(Struct, frozen=True, tag="audio"):
-    """Encoded sound; `format` is its container, such as wav or mp3."""
-
-    data: bytes
-    format: str
-
-
-class Video(Struct, frozen=True, tag="video"):
-    """A clip, by http(s) url or as encoded bytes; exactly one of the two is set."""
-
-    url: str | None = None
-    data: bytes | None = None
-    media_type: str | None = None
-
-
-class ToolCall(Struct, frozen=True, tag="tool_call"):
-    """A call the model wants made. In a Delta: a fragment; those of one `index` are joined."""
-
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-    index: int = 0
-
-
-class ToolResult(Struct, frozen=True, tag="tool_result"):
-    """What a tool gave back for the call named `call_id`."""
-
-    call_id: str
-    text: str
-
-
-class Embedding(Struct, frozen=True, tag="embedding"):
-    """The vector of the `index`-th input."""
-
-    values: tuple[float, ...]
-    index: int = 0
-
-
-Part = Text | Reasoning | Image | Audio | Video | ToolCall | ToolResult | Embedding
-Role = Literal["system", "developer", "user", "assistant", "tool"]
-
-
-class Message(Struct, frozen=True):
-    """One turn of a conversation."""
-
-    role: Role
-    parts: tuple[Part, ...]
-    name: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The text of the message, tool results included, other parts left out."""
-        return "".join(p.text for p in self.parts if isinstance(p, Text | ToolResult))
 
 
 # --- requests ----------------------------------------------------------------------------------
@@ -218,6 +153,12 @@ class Request(Struct, frozen=True, kw_only=True):
         if reach == self.reach and budget == self.budget:
             return self
         return replace(self, reach=reach, budget=budget)
+
+    @property
+    def media(self) -> tuple[Image | Audio | Video, ...]:
+        """Every picture, sound and clip of the conversation, in order: what percepts count by."""
+        parts = (part for message in self.messages for part in message.parts)
+        return tuple(part for part in parts if isinstance(part, Image | Audio | Video))
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None if there is none."""
@@ -328,6 +269,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
+    percepts: tuple[Percept, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     usage: Usage = Usage()
     reason: Finish | None = None

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A file may import from its own layer and those before it.
 LAYERS = [
-    {"decision", "types", "errors"},
+    {"decision", "content", "types", "errors"},
     {"model", "config"},
     {"engines", "callosum", "chips", "ledger"},
     {"left", "right", "cluster"},

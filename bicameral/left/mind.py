@@ -242,6 +242,8 @@ def _as_events(answer: Answer, request: Request) -> Iterator[Event]:
         yield Delta(call, by=answer.by)
     for vector in answer.embeddings:
         yield Delta(vector, by=answer.by)
+    for percept in answer.percepts:
+        yield Delta(percept, by=answer.by)
     yield Done(reason=answer.reason or "stop", by=answer.by, why=answer.why)
 
 

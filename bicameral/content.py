@@ -1,0 +1,109 @@
+"""What a message is made of: text, pictures, sounds, clips, calls of tools, and what was perceived.
+
+These are values of `bicameral.types`, which names them all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """Plain text. In a Delta: the next piece of it."""
+
+    text: str
+
+
+class Reasoning(Struct, frozen=True, tag="reasoning"):
+    """What a model thought before it answered; never part of the answer's text."""
+
+    text: str
+
+
+class Image(Struct, frozen=True, tag="image"):
+    """A picture, by http(s) url or as encoded bytes; exactly one of the two is set."""
+
+    url: str | None = None
+    data: bytes | None = None
+    media_type: str | None = None
+    detail: str | None = None
+
+
+class Audio(Struct, frozen=True, tag="audio"):
+    """Encoded sound; `format` is its container, such as wav or mp3."""
+
+    data: bytes
+    format: str
+
+
+class Video(Struct, frozen=True, tag="video"):
+    """A clip, by http(s) url or as encoded bytes; exactly one of the two is set."""
+
+    url: str | None = None
+    data: bytes | None = None
+    media_type: str | None = None
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """A call the model wants made. In a Delta: a fragment; those of one `index` are joined."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    index: int = 0
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result"):
+    """What a tool gave back for the call named `call_id`."""
+
+    call_id: str
+    text: str
+
+
+class Embedding(Struct, frozen=True, tag="embedding"):
+    """The vector of the `index`-th input."""
+
+    values: tuple[float, ...]
+    index: int = 0
+
+
+PerceptKind = Literal[
+    "text", "tag", "object", "face", "person", "speech", "voice", "sound", "motion", "event"
+]
+
+
+class Percept(Struct, frozen=True, kw_only=True, tag="percept"):
+    """What a perceiver found in a picture, a sound or a clip: data, never an instruction.
+
+    `source` counts the request's media parts from 0. `box` is left, top, right and bottom as shares
+    of the width and height of the picture as people see it, turned as its EXIF says. `start` and
+    `end` are seconds. `confidence` is the perceiver's own, from 0 to 1.
+    """
+
+    kind: PerceptKind
+    text: str = ""
+    source: int = 0
+    confidence: float | None = None
+    box: tuple[float, float, float, float] | None = None
+    start: float | None = None
+    end: float | None = None
+    language: str = ""
+
+
+Part = Text | Reasoning | Image | Audio | Video | ToolCall | ToolResult | Embedding | Percept
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Message(Struct, frozen=True):
+    """One turn of a conversation."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the message, tool results included, other parts left out."""
+        return "".join(p.text for p in self.parts if isinstance(p, Text | ToolResult))
