@@ -1,0 +1,1 @@
+"""Perception: what sees, hears and watches for the models that reason."""
