@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := 0.13.9
+# On a busy machine the threads of linear algebra wait for one another, a hundred times as long.
+ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: run test test-large check clients lock clean bench-left bench-live
 
@@ -18,7 +20,7 @@ run: .venv/.run
 # Everything but the tests that want the 1.1 GB model; those run where it has been pulled.
 test: .venv/.dev clients
 	@$(BIN)/bicameral pull smollm2-135m
-	BICAMERAL_REQUIRE_CLIENTS=1 $(BIN)/pytest -n 2 --dist loadfile
+	$(ONE) BICAMERAL_REQUIRE_CLIENTS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-large: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b

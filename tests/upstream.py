@@ -78,7 +78,7 @@ class Upstream:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    async def until(self, ready: Callable[[Upstream], bool], seconds: float = 2.0) -> None:
+    async def until(self, ready: Callable[[Upstream], bool], seconds: float = 20.0) -> None:
         """Wait until `ready(self)`; TimeoutError after `seconds`."""
         async with asyncio.timeout(seconds):
             while not ready(self):

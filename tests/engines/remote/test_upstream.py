@@ -163,7 +163,7 @@ async def phase_of(model: Model, request: Request) -> str:
 @STREAMED
 async def test_a_black_hole_times_out_at_the_first_token(up: Upstream, request_: Request) -> None:
     up.script(black_hole())
-    async with openai(up, timeout_first_token=0.2) as model:
+    async with openai(up, timeout_first_token=1.0) as model:
         assert await phase_of(model, request_) == "first token"
     await up.until(lambda u: u.cancelled == 1)
     assert len(up.requests) == 1, "a slow model is not asked twice"
