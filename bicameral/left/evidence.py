@@ -65,15 +65,19 @@ def digest(text: str, salt: str) -> str:
 def sureness(answer: Answer, said: Said | None) -> float | None:
     """How sure an answer is, 0 to 1; None if nothing tells.
 
-    What a mind estimated of its own answer; else the probability of the tokens that state the
-    result; else of all of them (`score.confidence`). Not calibrated, and a member's own claim:
-    what it is worth is learned from outcomes, for each member.
+    What a mind estimated of its own answer; else the probability of its tokens
+    (`score.confidence`) and that of the tokens that state the result, the geometric mean of the
+    two: of an answer that reasons first, both tell something (docs/measurements.md). Not
+    calibrated, and a member's own claim: what it is worth is learned from outcomes, for each
+    member.
     """
     if answer.decisions and answer.decisions[0].quality is not None:
         return answer.decisions[0].quality
-    if said and (tokens := _stating(answer, said)):
-        return math.exp(sum(min(0.0, t.logprob) for t in tokens) / len(tokens))
-    return score.confidence(answer)
+    whole = score.confidence(answer)
+    if whole is None or not said or not (tokens := stating(answer, said)):
+        return whole
+    result = math.exp(sum(min(0.0, t.logprob) for t in tokens) / len(tokens))
+    return math.sqrt(whole * result)
 
 
 def _said(kind: Kind, request: Request, answer: Answer) -> Said | None:
@@ -82,7 +86,7 @@ def _said(kind: Kind, request: Request, answer: Answer) -> Said | None:
     return answers.read(kind, request.question, answer.text)
 
 
-def _stating(answer: Answer, said: Said) -> Sequence[TokenLogprob]:
+def stating(answer: Answer, said: Said) -> Sequence[TokenLogprob]:
     """The tokens that spell the stretch that states the result; empty if they cannot be told."""
     begins = "".join(t.token for t in answer.logprobs).find(answer.text)
     if begins < 0:

@@ -72,12 +72,20 @@ def test_tool_calls_are_compared_by_value():
     assert calls("not json") == calls(" not json ")
 
 
-def test_confidence_is_that_of_the_tokens_that_state_the_answer():
-    sure = read(**spoken(("Hm", 0.1), (", so the answer is (", 0.2), ("B", 0.9), (")", 0.3)))
-    assert sure.confidence == pytest.approx(0.9)
+def test_confidence_is_between_that_of_all_tokens_and_of_those_that_state_the_answer():
+    tokens = [("Hm", 0.1), (", so the answer is (", 0.2), ("B", 0.9), (")", 0.3)]
+    whole = math.prod(p for _, p in tokens) ** (1 / 4)
+    assert read(**spoken(*tokens)).confidence == pytest.approx(math.sqrt(whole * 0.9))
     parts = Request.ask("How many are 3 and 4?", id="r")
     number = read(request=parts, **spoken(("Answer: ", 0.1), ("1", 0.4), ("2", 0.9)))
-    assert number.confidence == pytest.approx(0.6)
+    whole = (0.1 * 0.4 * 0.9) ** (1 / 3)
+    assert number.confidence == pytest.approx(math.sqrt(whole * 0.6))
+
+
+def test_a_doubtful_result_after_sure_words_lowers_the_confidence():
+    words = [("So then, as it must be, ", 0.99), ("the answer", 0.99), (" is (", 0.99)]
+    doubtful, sure = (read(**spoken(*words, ("B", p), (")", 0.99))) for p in (0.3, 0.9))
+    assert doubtful.confidence < 0.7 < 0.9 < sure.confidence
 
 
 def test_without_a_stated_answer_confidence_is_that_of_all_tokens():
@@ -90,7 +98,8 @@ def test_tokens_that_do_not_spell_the_text_are_taken_as_a_whole():
     fields = spoken(("b", 0.25), ("x", 1.0)) | {"text": "B"}
     assert read(**fields).confidence == pytest.approx(0.5)
     around = spoken((" ", 0.1), ("B", 0.25), ("<end>", 0.1)) | {"text": "B"}
-    assert read(**around).confidence == pytest.approx(0.25)
+    whole = (0.1 * 0.25 * 0.1) ** (1 / 3)
+    assert read(**around).confidence == pytest.approx(math.sqrt(whole * 0.25))
 
 
 def test_code_counts_by_what_it_does_where_it_can_be_run():
