@@ -21,7 +21,18 @@ from bicameral.journal.watch import tell as tell_log
 from bicameral.journal.writer import Journal
 from bicameral.ledger.meter import Book, Meter
 from bicameral.model import Fold, Model
-from bicameral.types import Answer, Call, Event, Image, Message, Request, Sampling, Text
+from bicameral.types import (
+    Answer,
+    Audio,
+    Call,
+    Event,
+    Image,
+    Message,
+    Request,
+    Sampling,
+    Text,
+    Video,
+)
 
 log = logging.getLogger("bicameral.brain")
 
@@ -42,7 +53,7 @@ class _Tree:
     def __init__(self, config: Config, members: Mapping[str, _Member]) -> None:
         self.config = config
         self.members = members
-        leaves = {name: member.model for name, member in members.items()}
+        leaves = build.perceiving(config, {n: member.model for n, member in members.items()})
         self.models: Mapping[str, Model] = {**build.minds(config, leaves), **leaves}
         self.streams = 0
         self.retired = False
@@ -138,22 +149,17 @@ class Brain:
         *,
         mind: str | None = None,
         images: Iterable[str | Path] = (),
+        audio: Iterable[str | Path] = (),
+        video: Iterable[str | Path] = (),
         **fields: Any,
     ) -> AsyncGenerator[Event]:
         """The events of an answer to one question; `fields` are Request's and Sampling's own."""
-        return self.run(asking(question, images, **fields), mind)
+        return self.run(asking(question, images, audio, video, **fields), mind)
 
-    async def ask(
-        self,
-        question: str,
-        *,
-        mind: str | None = None,
-        images: Iterable[str | Path] = (),
-        **fields: Any,
-    ) -> Answer:
-        """The whole answer to one question. Raises what the stream raises."""
+    async def ask(self, question: str, *, mind: str | None = None, **fields: Any) -> Answer:
+        """The whole answer to one question; `fields` are those of `stream`. Raises what it does."""
         fold = Fold(mind or self.default)
-        async with aclosing(self.stream(question, mind=mind, images=images, **fields)) as events:
+        async with aclosing(self.stream(question, mind=mind, **fields)) as events:
             async for event in events:
                 fold.add(event)
         return fold.answer()
@@ -226,8 +232,17 @@ def found_config(path: str | Path | None = None) -> Path | None:
     return Path(found) if found else None
 
 
-def asking(question: str, images: Iterable[str | Path] = (), **fields: Any) -> Request:
-    """A request of one user message; `images` are urls or files. Unknown fields are refused."""
+def asking(
+    question: str,
+    images: Iterable[str | Path] = (),
+    audio: Iterable[str | Path] = (),
+    video: Iterable[str | Path] = (),
+    **fields: Any,
+) -> Request:
+    """A request of one user message; `images` and `video` are urls or files, `audio` files.
+
+    Unknown fields are refused.
+    """
     sampling = {k: fields.pop(k) for k in tuple(fields) if k in Sampling.__struct_fields__}
     unknown = [name for name in fields if name not in Request.__struct_fields__]
     if unknown:
@@ -235,7 +250,8 @@ def asking(question: str, images: Iterable[str | Path] = (), **fields: Any) -> R
         raise RequestError(
             f"there is no field '{unknown[0]}'; {nearest(unknown[0], known)}", param=unknown[0]
         )
-    message = Message("user", (Text(question), *map(_image, images)))
+    media = (*map(image, images), *map(sound, audio), *map(clip, video))
+    message = Message("user", (Text(question), *media))
     if sampling:
         fields["sampling"] = replace(fields.get("sampling", Sampling()), **sampling)
     return Request(messages=(message,), **fields)
@@ -272,14 +288,36 @@ def _find(tree: _Tree, name: str) -> Model:
     return tree.models[name]
 
 
-def _image(source: str | Path) -> Image:
-    if isinstance(source, str) and source.startswith(("http://", "https://")):
-        return Image(url=source)
-    try:
-        data = Path(source).read_bytes()
-    except OSError as error:
-        raise RequestError(f"image {source}: {error.strerror}", param="images") from error
+def image(source: str | Path) -> Image:
+    """The picture at a url or in a file."""
+    if _is_url(source):
+        return Image(url=str(source))
+    data = _read(source, "images")
     return Image(data=data, media_type=mimetypes.guess_type(str(source))[0])
+
+
+def sound(source: str | Path) -> Audio:
+    """The recording in a file; its format is what the file's name ends in."""
+    return Audio(_read(source, "audio"), Path(source).suffix.lstrip(".").lower())
+
+
+def clip(source: str | Path) -> Video:
+    """The clip at a url or in a file."""
+    if _is_url(source):
+        return Video(url=str(source))
+    data = _read(source, "video")
+    return Video(data=data, media_type=mimetypes.guess_type(str(source))[0])
+
+
+def _is_url(source: str | Path) -> bool:
+    return isinstance(source, str) and source.startswith(("http://", "https://"))
+
+
+def _read(source: str | Path, param: str) -> bytes:
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise RequestError(f"{param}: {source}: {error.strerror}", param=param) from error
 
 
 def _here() -> str | None:

@@ -17,7 +17,9 @@ from bicameral.left.policy import Policy
 from bicameral.left.sticky import Sticky
 from bicameral.left.tokens import Tokens
 from bicameral.model import Model
-from bicameral.types import Reach
+from bicameral.right.perceiving import Perceiving
+from bicameral.right.senses import Senses
+from bicameral.types import Modality, Reach
 
 if TYPE_CHECKING:
     from bicameral.left.learned import Learned
@@ -55,6 +57,31 @@ async def _opened(opening: AbstractAsyncContextManager[Model], source: str) -> A
         except (ConfigError, WeightsError) as error:
             raise type(error)(f"{source}: {error}") from error
         yield model
+
+
+def perceiving(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:
+    """The members, those that answer in words taking what the perceivers among them translate.
+
+    ConfigError if [right] names one as a perceiver that emits no percepts.
+    """
+    named = config.right.perceivers
+    perceivers = [
+        model
+        for name, model in members.items()
+        if (name in named if named is not None else Modality.PERCEPT in model.card.emits)
+    ]
+    for model in perceivers:
+        if Modality.PERCEPT not in model.card.emits:
+            raise ConfigError(
+                f"{config.source}: [right] perceivers: {model.card.name} does not perceive"
+            )
+    if not perceivers:
+        return dict(members)
+    senses = Senses(perceivers, remembered=config.right.remembered)
+    return {
+        name: Perceiving(model, senses) if Modality.TEXT in model.card.emits else model
+        for name, model in members.items()
+    }
 
 
 def minds(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from bicameral import account, build, terminal
-from bicameral.brain import Brain, asking, load_config
+from bicameral.brain import Brain, asking, clip, image, load_config, sound
 from bicameral.config import Config, nano
 from bicameral.errors import BicameralError, ModelError, RequestError
 from bicameral.evals.command import evaluate
@@ -27,7 +27,7 @@ from bicameral.learn import learn
 from bicameral.model import Model
 from bicameral.probe import Probe, probe, probe_all
 from bicameral.terminal import err
-from bicameral.types import Answer, Message, Reach, Request, Sampling, Text
+from bicameral.types import Answer, Message, Part, Reach, Request, Sampling, Text
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 T = TypeVar("T")
@@ -69,7 +69,11 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 def ask(
     question: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
     mind: MindName = None,
-    image: Annotated[list[str] | None, typer.Option(help="A picture, file or url.")] = None,
+    images: Annotated[
+        list[str] | None, typer.Option("--image", help="A picture, file or url.")
+    ] = None,
+    audio: Annotated[list[str] | None, typer.Option(help="A recording, a file.")] = None,
+    video: Annotated[list[str] | None, typer.Option(help="A clip, file or url.")] = None,
     system: Annotated[str | None, typer.Option(help="Instructions before the question.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
@@ -84,7 +88,8 @@ def ask(
     """Ask once and stream the answer."""
     text = sys.stdin.read() if question == "-" else question
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    request = asking(text, image or (), sampling=sampling, **_limits(reach, timeout, budget))
+    media = (images or (), audio or (), video or ())
+    request = asking(text, *media, sampling=sampling, **_limits(reach, timeout, budget))
     if system:
         request = request.but(messages=(_says("system", system), *request.messages))
     answer = _run(_ask(request, mind, config, quiet=json))
@@ -146,7 +151,10 @@ def chat(
     explain: Annotated[bool, typer.Option(help="Who was asked after each answer.")] = False,
     config: ConfigPath = None,
 ) -> None:
-    """Chat: /new forgets, /mind NAME switches, Ctrl-C stops an answer, Ctrl-D ends."""
+    """Chat: /image, /audio and /video FILE go with what is said next, /new forgets.
+
+    /mind NAME switches, Ctrl-C stops an answer, Ctrl-D ends.
+    """
     opening = (_says("system", system),) if system else ()
     limits = _limits(reach, None, None)
     with asyncio.Runner() as runner:
@@ -171,15 +179,29 @@ def _turns(
     """The conversation so far, ending with what the user just typed, and whom to ask."""
     name = brain.model(mind).card.name
     messages = list(opening)
+    attached: list[Part] = []
     while (line := _read(name)) is not None:
         word, _, rest = line.partition(" ")
         if word == "/new":
-            messages = list(opening)
+            messages, attached = list(opening), []
         elif word == "/mind":
             name = _switched(brain, rest.strip(), name)
+        elif word in _ATTACH:
+            attached += _attached(word, rest.strip())
         elif line:
-            messages.append(_says("user", line))
+            messages.append(Message("user", (Text(line), *attached)))
+            attached = []
             yield messages, name
+
+
+_ATTACH: Mapping[str, Callable[[str], Part]] = {"/image": image, "/audio": sound, "/video": clip}
+
+
+def _attached(word: str, file: str) -> Iterator[Part]:
+    try:
+        yield _ATTACH[word](file)
+    except RequestError as error:
+        err.print(str(error), style="red", markup=False)
 
 
 def _read(name: str) -> str | None:
@@ -252,7 +274,7 @@ async def _check(config: Config) -> bool:
         good = good and found.error is None
         terminal.out.print(_finding(found, opened.get(name)), markup=False)
     if len(opened) == len(config.models):
-        for name, mind in build.minds(config, opened).items():
+        for name, mind in build.minds(config, build.perceiving(config, opened)).items():
             terminal.out.print(f"  mind {name}: {' + '.join(mind.card.members)}", markup=False)
     return good
 

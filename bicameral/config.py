@@ -167,6 +167,20 @@ class JournalOptions(Closed, frozen=True, kw_only=True):
     keep: Annotated[int, Meta(ge=1, le=10**9)] = 100_000
 
 
+class RightOptions(Closed, frozen=True, kw_only=True):
+    """The [right] table: how pictures, sounds and clips are put in words for members without eyes.
+
+    `perceivers` names the models that do it, by default all that emit percepts. With `fetch`, what
+    a request names by URL is fetched for them, from `allow_hosts` only if it names any; never from
+    a private address. What they found in the last `remembered` parts is not looked for again.
+    """
+
+    perceivers: tuple[str, ...] | None = None
+    fetch: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    remembered: Annotated[int, Meta(ge=1, le=10**6)] = 1024
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """The whole file; `models` are still raw tables, read by their engines."""
 
@@ -174,6 +188,7 @@ class Config(Struct, frozen=True, kw_only=True):
     minds: Mapping[str, MindOptions] = {}
     server: ServerOptions = ServerOptions()
     journal: JournalOptions = JournalOptions()
+    right: RightOptions = RightOptions()
     source: str = "(embedded default)"
 
 
@@ -207,7 +222,7 @@ def parse(text: str, source: str) -> Config:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: is not valid TOML: {error}") from error
-    _known(tables, ("models", "minds", "server", "journal"), source, "the file")
+    _known(tables, ("models", "minds", "server", "journal", "right"), source, "the file")
     models = _tables(tables.get("models", {}), source, "models")
     minds = {
         name: convert(table, MindOptions, source, f"minds.{name}")
@@ -215,7 +230,10 @@ def parse(text: str, source: str) -> Config:
     }
     server = convert(tables.get("server", {}), ServerOptions, source, "server")
     journal = convert(tables.get("journal", {}), JournalOptions, source, "journal")
-    config = Config(models=models, minds=minds, server=server, journal=journal, source=source)
+    right = convert(tables.get("right", {}), RightOptions, source, "right")
+    config = Config(
+        models=models, minds=minds, server=server, journal=journal, right=right, source=source
+    )
     _check_names(config)
     return config
 
@@ -273,6 +291,10 @@ def _check_names(config: Config) -> None:
     for name in config.minds:
         if name in config.models:
             raise ConfigError(f"{config.source}: '{name}' is both a model and a mind; rename one")
+    for name in config.right.perceivers or ():
+        if name not in config.models:
+            hint = nearest(name, tuple(config.models))
+            raise ConfigError(f"{config.source}: [right] perceivers: there is no '{name}'; {hint}")
     for name, mind in config.minds.items():
         _check_mind(config, name, mind, names)
 

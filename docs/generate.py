@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bicameral import engines
-from bicameral.config import JournalOptions, MemberOptions, MindOptions, ServerOptions
+from bicameral.config import JournalOptions, MemberOptions, MindOptions, RightOptions, ServerOptions
 
 HEAD = """# The config file
 
@@ -32,6 +32,7 @@ def page() -> str:
     parts.append(_section("[minds.NAME]", MindOptions, ()))
     parts.append(_section("[server]", ServerOptions, ()))
     parts.append(_section("[journal]", JournalOptions, ()))
+    parts.append(_section("[right]", RightOptions, ()))
     return "\n".join(parts)
 
 
