@@ -81,7 +81,7 @@ $(NODE): tests/clients/node/package-lock.json
 # Pins every dependency by hash, for make run and for make test.
 lock: .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-	  --extra llama --extra embed --extra embed-fast pyproject.toml -o requirements/run.txt
+	  --extra llama --extra embed --extra embed-fast --extra see pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	  --all-extras --group dev pyproject.toml -o requirements/dev.txt
 
