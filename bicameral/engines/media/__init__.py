@@ -1,0 +1,1 @@
+"""What engines need to look at pictures: headers, decoding, nets that are built from weights."""
