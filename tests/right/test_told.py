@@ -1,0 +1,61 @@
+"""How percepts read as text."""
+
+from __future__ import annotations
+
+from bicameral.errors import Broken
+from bicameral.right.senses import Found
+from bicameral.right.told import told
+from bicameral.types import Percept
+
+
+def said(*percepts: Percept, limit: int = 4000, **found: object) -> str:
+    return told("Picture 1", Found(percepts=percepts, by=("eyes",), **found), limit=limit)
+
+
+def test_text_comes_first_in_its_order_then_what_is_there() -> None:
+    text = said(
+        Percept(kind="tag", text="cat", confidence=0.9),
+        Percept(kind="text", text="one"),
+        Percept(kind="text", text="two"),
+    )
+    assert text.index("one") < text.index("two") < text.index("cat (90%)")
+
+
+def test_places_are_said_in_words() -> None:
+    text = said(
+        Percept(kind="face", box=(0.0, 0.0, 0.2, 0.2), confidence=0.9),
+        Percept(kind="face", box=(0.8, 0.8, 1.0, 1.0), confidence=0.5),
+        Percept(kind="object", text="dog", box=(0.4, 0.4, 0.6, 0.6)),
+    )
+    assert "2 faces: at the top left; at the bottom right (50% sure)" in text
+    assert "1 object: dog at the centre middle" in text
+
+
+def test_speech_comes_with_its_times_and_language() -> None:
+    text = said(
+        Percept(kind="voice", start=0.0, end=2.0),
+        Percept(kind="speech", text=" 你好", start=0.5, end=1.0, language="zh"),
+    )
+    assert "Speech (zh):\n0.5 s: 你好" in text
+    assert "no words" not in text
+
+
+def test_a_voice_without_words_is_said_to_be_one() -> None:
+    assert "no words were understood" in said(Percept(kind="voice", start=0.0, end=2.0))
+
+
+def test_who_failed_is_named() -> None:
+    text = said(Percept(kind="text", text="x"), failed={"tags": Broken("tags", "crashed")})
+    assert "(tags could not read it)" in text
+    assert "crashed" not in text
+
+
+def test_it_is_cut_at_the_limit_and_says_how_much() -> None:
+    text = said(*(Percept(kind="text", text="word " * 10) for _ in range(20)), limit=120)
+    assert "lines were cut" in text
+    assert len(text) < 400
+
+
+def test_the_marks_depend_on_the_content() -> None:
+    marks = {said(Percept(kind="text", text=word)).split("instruction) ")[1][:8] for word in "abc"}
+    assert len(marks) == 3
