@@ -29,18 +29,24 @@ def learn(
     from_journal: Annotated[
         bool, typer.Option("--from-journal", help="Learn from the answers that were rated.")
     ] = False,
+    add: Annotated[
+        Path | None,
+        typer.Option("--add", help="A learned file: TABLE, of one new member, is added to it."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of folds and fits: the same gives the same.")] = 0,
     config: ConfigPath = None,
 ) -> None:
-    """Learn who is good at what, and which combinations pay; `learned` in the config takes it."""
+    """Learn who is good at what, and which combinations pay; `learned` in the config takes it.
+
+    With --add nothing is learned again: 100 to 300 outcomes show where one new member stands.
+    """
     if (table is None) != from_journal:
         raise RequestError("learn from a table, or --from-journal: give one of the two")
+    if add is not None and from_journal:
+        raise RequestError("--add: give a table of the new member's outcomes")
     try:
         outcomes = _rated(config) if table is None else _recorded(table)
-        from bicameral.left.learn import learn as fit
-
-        with terminal.waiting("learning…"):
-            learned = fit(outcomes, seed=seed)
+        learned = _fitted(outcomes, seed) if add is None else _added(add, outcomes)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("bicameral"):
             raise
@@ -49,6 +55,20 @@ def learn(
     if out is not None:
         learned.save(out)
         terminal.err.print(str(out), markup=False)
+
+
+def _fitted(outcomes: Outcomes, seed: int) -> Learned:
+    from bicameral.left.learn import learn as fit
+
+    with terminal.waiting("learning…"):
+        return fit(outcomes, seed=seed)
+
+
+def _added(path: Path, outcomes: Outcomes) -> Learned:
+    from bicameral.left.learned import Learned
+    from bicameral.left.place import placed
+
+    return placed(Learned.load(path), outcomes)
 
 
 def _recorded(table: Path) -> Outcomes:

@@ -80,6 +80,47 @@ def test_without_a_file_to_write_it_only_tells(bicameral, tmp_path):
     assert {p.suffix for p in tmp_path.iterdir()} == {".csv", ".toml"}
 
 
+def alone(path, model, count=40):
+    """The first questions again, answered by one member."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["prompt_id", "prompt", "model", "score", "cost"])
+        for i, question in enumerate(questions(count)):
+            rows.writerow([i, question, model, float(i % 4 > 0), 0.005])
+    return path
+
+
+def test_a_new_member_is_added_to_what_was_learned(bicameral, tmp_path):
+    old, new = tmp_path / "old.npz", tmp_path / "new.npz"
+    bicameral(table(tmp_path / "t.csv"), "-o", old)
+    code, out, err = bicameral(alone(tmp_path / "d.csv", "d"), "--add", old, "-o", new)
+    assert (code, err) == (0, str(new))
+    (d,) = (line.split() for line in out.splitlines() if line.startswith("d "))
+    assert d[2:] == ["$0.005000", "?", "40"]
+    before, after = Learned.load(old), Learned.load(new)
+    assert after.members[:-1] == before.members
+    assert after.members[-1].name == "d"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.csv", "--add", "t.npz"], "'a' has outcomes already"),
+        (["t.csv", "--add", "t.npz"], "a table of it alone, not of a, b, c"),
+        (["a.csv", "--add", "t.csv"], "is no file that `bicameral learn` wrote"),
+        (["few.csv", "--add", "t.npz"], "give at least 20"),
+        (["--from-journal", "--add", "t.npz"], "--add: give a table"),
+    ],
+)
+def test_who_cannot_be_added_is_refused(bicameral, tmp_path, words, said):
+    bicameral(table(tmp_path / "t.csv"), "-o", tmp_path / "t.npz")
+    alone(tmp_path / "a.csv", "a")
+    alone(tmp_path / "few.csv", "d", count=19)
+    code, _, err = bicameral(*words)
+    assert code == 2
+    assert said in err
+
+
 def test_rated_answers_are_learned_from(bicameral, tmp_path):
     rate(tmp_path / "journal.sqlite3", 60, prompts=True)
     code, out, err = bicameral("--from-journal", "-o", tmp_path / "l.npz")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bicameral.errors import ConfigError
 from bicameral.left.calibrate import platt
 from bicameral.left.features import Array
+from bicameral.left.learned import Learned, Member
 from bicameral.left.outcomes import Outcomes, fold
 from bicameral.left.scores import Scores
 
@@ -41,6 +42,35 @@ def probes(outcomes: Outcomes, count: int = 200) -> tuple[str, ...]:
         for turn, (rank, id) in enumerate(sorted(members))
     ]
     return tuple(id for _, _, id in sorted(turns)[:count])
+
+
+def placed(learned: Learned, outcomes: Outcomes) -> Learned:
+    """`learned` with the one member that `outcomes` are of; all else stays as it is.
+
+    It has no part in the panels, which were found without it. Raises ConfigError if there is more
+    than one member, if it is known already, or if there are fewer than 20 probes.
+    """
+    if len(outcomes.models) != 1:
+        names = ", ".join(outcomes.models)
+        raise ConfigError(f"a new member is added by a table of it alone, not of {names}")
+    (name,) = outcomes.models
+    amounts = [_amounts(grid[:, 0]) for grid in (outcomes.cost, outcomes.seconds)]
+    scores = place(learned.scores, name, outcomes.prompts, outcomes.score[:, 0].tolist(), *amounts)
+    cost, seconds = (None if part is None else float(np.mean(part)) for part in amounts)
+    member = Member(
+        name=name,
+        quality=float(scores.base[-1]),
+        cost=cost,
+        seconds=seconds,
+        outcomes=len(outcomes.ids),
+    )
+    return replace(learned, scores=scores, members=(*learned.members, member))
+
+
+def _amounts(column: Floats) -> list[float] | None:
+    """What is recorded, gaps filled with its mean; None if nothing is."""
+    known = column[~np.isnan(column)]
+    return np.nan_to_num(column, nan=float(known.mean())).tolist() if len(known) else None
 
 
 def place(
