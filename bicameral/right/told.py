@@ -31,7 +31,9 @@ def _lines(percepts: Sequence[Percept]) -> Iterator[str]:
     read = [p for p in percepts if p.kind == "text"]
     if read:
         yield "It reads:"
-        yield from (f"{_time(p)}{p.text}{_doubt(p)}" for p in read)
+        yield from (
+            "   ".join(f"{_time(p)}{p.text}{_doubt(p)}" for p in row) for row in _rows(read)
+        )
     tags = [p for p in percepts if p.kind == "tag"]
     if tags:
         yield "It may show: " + ", ".join(_tag(p) for p in tags)
@@ -51,6 +53,26 @@ def _lines(percepts: Sequence[Percept]) -> Iterator[str]:
         for p in percepts
         if p.kind in ("motion", "event")
     )
+
+
+def _rows(read: Sequence[Percept]) -> Iterator[list[Percept]]:
+    """Pieces of text that stand beside one another are one line: a word and its price."""
+    row: list[Percept] = []
+    for percept in read:
+        if row and not _level(row[-1], percept):
+            yield row
+            row = []
+        row.append(percept)
+    if row:
+        yield row
+
+
+def _level(one: Percept, other: Percept) -> bool:
+    """Whether half of the lower one's height is at the height of the other."""
+    if one.box is None or other.box is None or one.start != other.start:
+        return False
+    shared = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
+    return shared > min(one.box[3] - one.box[1], other.box[3] - other.box[1]) / 2
 
 
 def _heard(percepts: Sequence[Percept]) -> Iterator[str]:

@@ -59,3 +59,13 @@ def test_it_is_cut_at_the_limit_and_says_how_much() -> None:
 def test_the_marks_depend_on_the_content() -> None:
     marks = {said(Percept(kind="text", text=word)).split("instruction) ")[1][:8] for word in "abc"}
     assert len(marks) == 3
+
+
+def test_text_side_by_side_is_one_line() -> None:
+    text = said(
+        Percept(kind="text", text="Tea", box=(0.1, 0.10, 0.3, 0.15)),
+        Percept(kind="text", text="3.90", box=(0.7, 0.11, 0.8, 0.16)),
+        Percept(kind="text", text="Cake", box=(0.1, 0.20, 0.3, 0.25)),
+        Percept(kind="text", text="14.50", box=(0.7, 0.21, 0.8, 0.26)),
+    )
+    assert "Tea   3.90\nCake   14.50\n" in text
