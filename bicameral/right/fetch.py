@@ -25,8 +25,8 @@ from yarl import URL
 from bicameral.config import Closed
 from bicameral.errors import ConfigError, ReachError, RequestError
 from bicameral.right.addresses import Address, is_name, is_public, literal, named
-from bicameral.right.media_type import DECLARED, HEAD, Kind, sniff
-from bicameral.types import Reach
+from bicameral.right.media_type import DECLARED, HEAD, sniff
+from bicameral.types import Modality, Reach
 
 MAX_REDIRECTS = 3
 MAX_URL = 8192
@@ -102,7 +102,7 @@ class Fetcher:
     async def get(
         self,
         url: str,
-        kind: Kind,
+        kind: Modality,
         *,
         reach: Reach = Reach.PUBLIC,
         deadline: float | None = None,
@@ -134,7 +134,7 @@ class Fetcher:
             message = f"could not be fetched within {max(0.0, limit):.3g} s"
             raise _error(param, "fetch_timeout", message) from exc
 
-    async def _follow(self, url: str, kind: Kind, param: str) -> tuple[bytes, str]:
+    async def _follow(self, url: str, kind: Modality, param: str) -> tuple[bytes, str]:
         target = _parsed(url, param)
         for _ in range(MAX_REDIRECTS + 1):
             self._check(target, param)
@@ -159,7 +159,7 @@ class Fetcher:
         if self._hosts and not named(host, self._hosts):
             raise _error(param, "blocked_url", "is not at a host this server may fetch from")
 
-    async def _once(self, url: URL, kind: Kind, param: str) -> tuple[bytes, str] | str:
+    async def _once(self, url: URL, kind: Modality, param: str) -> tuple[bytes, str] | str:
         """The body and its type, or where a redirect leads."""
         try:
             async with self._session.get(
@@ -176,7 +176,7 @@ class Fetcher:
                 raise _blocked(param) from exc
             raise _error(param, "fetch_failed", "could not be fetched from its host") from exc
 
-    def _check_head(self, response: aiohttp.ClientResponse, kind: Kind, param: str) -> None:
+    def _check_head(self, response: aiohttp.ClientResponse, kind: Modality, param: str) -> None:
         if response.status != 200:
             raise _error(param, "fetch_failed", f"was answered with status {response.status}")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -190,7 +190,7 @@ class Fetcher:
             raise self._too_large(param)
 
     async def _body(
-        self, response: aiohttp.ClientResponse, kind: Kind, param: str
+        self, response: aiohttp.ClientResponse, kind: Modality, param: str
     ) -> tuple[bytes, str]:
         body = bytearray()
         async for piece in response.content.iter_any():
@@ -315,7 +315,7 @@ def _blocked(param: str) -> RequestError:
     return _error(param, "blocked_url", "names a host that is unknown or not a public one")
 
 
-def _invalid(param: str, kind: Kind) -> RequestError:
+def _invalid(param: str, kind: Modality) -> RequestError:
     return _error(param, "invalid_media", f"is no {kind} of a kind this server reads")
 
 

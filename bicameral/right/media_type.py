@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
-Kind = Literal["image", "audio", "video"]
+from bicameral.types import Modality
 
 HEAD = 16
 """So many bytes suffice for `sniff`."""
 
 _UNTOLD = frozenset({"application/octet-stream", "binary/octet-stream"})
-DECLARED: Mapping[Kind, frozenset[str]] = {
-    "image": _UNTOLD | {"image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"},
-    "audio": _UNTOLD
+DECLARED: Mapping[Modality, frozenset[str]] = {
+    Modality.IMAGE: _UNTOLD | {"image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"},
+    Modality.AUDIO: _UNTOLD
     | {"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"}
     | {"audio/mpeg", "audio/mp3", "audio/flac", "audio/x-flac"}
     | {"audio/ogg", "application/ogg", "audio/opus"}
     | {"audio/mp4", "audio/m4a", "audio/x-m4a", "audio/webm"},
-    "video": _UNTOLD
+    Modality.VIDEO: _UNTOLD
     | {"video/mp4", "video/quicktime", "video/webm", "video/x-matroska", "video/x-msvideo"},
 }
 """The media types a server may declare for each kind."""
@@ -26,16 +25,17 @@ DECLARED: Mapping[Kind, frozenset[str]] = {
 _PICTURE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
 
 
-def sniff(data: bytes | bytearray, kind: Kind) -> str | None:
+def sniff(data: bytes | bytearray, kind: Modality) -> str | None:
     """The media type of `data` if it is of that kind, else None; reads its first HEAD bytes."""
     head = bytes(data[:HEAD])
     match kind:
-        case "image":
+        case Modality.IMAGE:
             return _image(head)
-        case "audio":
+        case Modality.AUDIO:
             return _audio(head)
-        case "video":
+        case Modality.VIDEO:
             return _video(head)
+    return None
 
 
 def _image(head: bytes) -> str | None:

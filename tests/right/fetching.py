@@ -11,6 +11,7 @@ import pytest
 from bicameral.errors import RequestError
 from bicameral.right import fetch
 from bicameral.right.fetch import FetchOptions
+from bicameral.types import Modality
 from tests.upstream import Reply, Upstream, reply
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(100)
@@ -60,7 +61,7 @@ def address(up: Upstream, path: str = "/cat.png", host: str = NAME) -> str:
     return f"http://{host}:{up.port}{path}"
 
 
-async def refusal(fetcher, url: str, kind="image", **fields) -> RequestError:
+async def refusal(fetcher, url: str, kind=Modality.IMAGE, **fields) -> RequestError:
     with pytest.raises(RequestError) as caught:
         await fetcher.get(url, kind, **fields)
     assert "127." not in str(caught.value)  # no address, whatever the host was

@@ -7,7 +7,7 @@ import pytest
 from bicameral.errors import ConfigError, ReachError
 from bicameral.right import fetch
 from bicameral.right.fetch import FetchOptions
-from bicameral.types import Reach
+from bicameral.types import Modality, Reach
 from tests.right.fetching import (
     NAME,
     PNG,
@@ -26,7 +26,7 @@ async def test_a_picture_comes_whole_and_nothing_of_us_goes_along(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with Upstream() as up, fetching(up) as fetcher:
         up.script(picture(Set_Cookie="a=b; Path=/"), picture())
-        names = [await fetcher.get(address(up), "image") for _ in range(2)]
+        names = [await fetcher.get(address(up), Modality.IMAGE) for _ in range(2)]
         assert names == [(PNG, "image/png")] * 2
         for seen in up.requests:
             assert (seen.method, seen.path) == ("GET", "/cat.png")
@@ -131,7 +131,7 @@ async def test_a_name_that_changes_its_address_is_looked_up_once_and_pinned():
     names = Names(["127.0.0.1"], [PRIVATE])
     async with Upstream() as up, fetching(up, names=names) as fetcher:
         up.script(picture())
-        assert await fetcher.get(address(up), "image") == (PNG, "image/png")
+        assert await fetcher.get(address(up), Modality.IMAGE) == (PNG, "image/png")
         assert names.asked == [NAME]
         assert (await refusal(fetcher, address(up))).code == "blocked_url"
         assert (names.asked, up.connections) == ([NAME] * 2, 1)
@@ -159,7 +159,7 @@ async def test_three_redirects_are_followed_and_no_fourth():
     async with Upstream() as up, fetching(up) as fetcher:
         hops = [reply(status=code, Location=f"/{code}") for code in (301, 302, 307, 308)]
         up.script(*hops[:3], picture())
-        assert await fetcher.get(address(up), "image") == (PNG, "image/png")
+        assert await fetcher.get(address(up), Modality.IMAGE) == (PNG, "image/png")
         assert [seen.path for seen in up.requests] == ["/cat.png", "/301", "/302", "/307"]
         assert not any("referer" in seen.headers for seen in up.requests)
         up.script(*hops)
@@ -177,7 +177,7 @@ async def test_a_host_that_is_not_listed_is_not_looked_up():
             assert (await refusal(fetcher, address(up, host=host))).code == "blocked_url"
         assert names.asked == []
         for host in ("APPLE.com", "a.b.example.org", "xn--bcher-kva.de", "bücher.de."):
-            await fetcher.get(address(up, host=host), "image")
+            await fetcher.get(address(up, host=host), Modality.IMAGE)
         assert up.connections == 4
 
 
@@ -203,7 +203,7 @@ async def test_a_request_that_may_not_travel_is_not_even_looked_up(reach):
     names = Names()
     async with Upstream() as up, fetching(up, names=names) as fetcher:
         with pytest.raises(ReachError, match="data: URL"):
-            await fetcher.get(address(up), "image", reach=reach)
+            await fetcher.get(address(up), Modality.IMAGE, reach=reach)
         assert (up.connections, names.asked) == (0, [])
 
 

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from bicameral.right import fetch
+from bicameral.types import Modality
 from tests.right.fetching import NAME, PNG, address, fetching, picture, refusal
 from tests.upstream import CLOSE, RESET, Reply, Seen, Upstream, Wait, reply
 
@@ -63,7 +64,7 @@ async def test_a_body_over_the_limit_is_left_before_it_is_whole(declared):
 async def test_a_body_of_exactly_the_limit_is_taken_in_pieces_of_one_byte():
     async with Upstream() as up, fetching(up, fetch_bytes=len(PNG)) as fetcher:
         up.script(picture(*(PNG[i : i + 1] for i in range(len(PNG))), framing="chunked"))
-        assert await fetcher.get(address(up), "image") == (PNG, "image/png")
+        assert await fetcher.get(address(up), Modality.IMAGE) == (PNG, "image/png")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ async def test_a_wrong_type_is_noticed_by_its_first_bytes():
         up.script(
             lambda seen: Reply(200, {"Content-Type": "audio/wav"}, endless(seen).steps, "chunked")
         )
-        assert (await refusal(fetcher, address(up), "audio")).code == "invalid_media"
+        assert (await refusal(fetcher, address(up), Modality.AUDIO)).code == "invalid_media"
         await up.until(lambda u: not u.running)
         assert endless.sent < 16 * 2**20
 
@@ -167,7 +168,9 @@ async def test_forty_at_once_are_fetched_a_few_at_a_time():
 
     async with Upstream() as up, fetching(up) as fetcher:
         up.script(watched)
-        got = await asyncio.gather(*(fetcher.get(address(up, f"/{i}"), "image") for i in range(40)))
+        got = await asyncio.gather(
+            *(fetcher.get(address(up, f"/{i}"), Modality.IMAGE) for i in range(40))
+        )
     assert [body for body, _ in got] == [PNG + f"/{i}".encode() for i in range(40)]
     assert at_once <= fetch.AT_ONCE
 
@@ -214,7 +217,7 @@ async def test_tls_is_for_the_name_though_the_connection_goes_to_its_address(
             assert error.code == "fetch_failed"  # signed by nobody we know
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         async with fetching(server) as fetcher:
-            got = await fetcher.get(f"https://{NAME}:{server.port}/", "image")
+            got = await fetcher.get(f"https://{NAME}:{server.port}/", Modality.IMAGE)
             assert got == (PNG, "image/png")
             error = await refusal(fetcher, f"https://other.example.org:{server.port}/")
             assert error.code == "fetch_failed"
