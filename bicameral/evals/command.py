@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +32,11 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="A folder for report.md and frontier.png.")
     ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="May it be promised not to be worse by more: 0.02 is two points."),
+    ] = None,
+    sure: Annotated[float, typer.Option(help="How sure the promise must be.")] = 0.95,
     folds: Annotated[int, typer.Option(min=2, help="Folds by the prompts' wording.")] = 5,
     seed: Annotated[int, typer.Option(help="Of folds and intervals.")] = 0,
 ) -> None:
@@ -46,6 +51,8 @@ def evaluate(
     if "cascade" in policies and not worths:
         # Without it a cascade asks in the table's order until one sounds sure.
         raise RequestError("--policy cascade: say with --worth what a right answer is worth")
+    if not (0 < sure < 1 and (floor is None or 0 < floor < 1)):
+        raise RequestError("--floor and --sure: are between 0 and 1, as in --floor 0.02")
     from bicameral.left.table import check_learnable, load
 
     with terminal.waiting(f"reading {table}…"):
@@ -67,7 +74,13 @@ def evaluate(
             seed=seed,
             said=said,
         )
-    _show(done, out)
+    _show(done, out, [] if floor is None else _floors(done, floor, sure))
+
+
+def _floors(done: Study, eps: float, sure: float) -> list[str]:
+    from bicameral.evals.floors import floors, told
+
+    return [told(each, sure) for each in floors(done, eps=eps, sure=sure)]
 
 
 @contextmanager
@@ -80,14 +93,14 @@ def _telling() -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(escape(text))
 
 
-def _show(done: Study, out: Path | None) -> None:
+def _show(done: Study, out: Path | None, floors: Sequence[str]) -> None:
     from bicameral.evals.findings import findings
     from bicameral.evals.frontier import draw
     from bicameral.evals.frontier import markdown as frontier
     from bicameral.evals.report import lines, markdown, shown
     from bicameral.evals.study import points
 
-    report, said = lines(done.runs, seed=done.seed), findings(done)
+    report, said = lines(done.runs, seed=done.seed), [*findings(done), *floors]
     wide = terminal.out.is_terminal
     terminal.out.print(shown(report) if wide else markdown(report), markup=False)
     for finding in said:

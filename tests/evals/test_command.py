@@ -55,7 +55,8 @@ def run(monkeypatch, capsys):
 def test_it_prints_the_comparison_and_writes_the_report(run, table, tmp_path):
     out = tmp_path / "new" / "out"
     code, said, told = run(
-        table, "--policy", "route", "--policy", "vote", "--worth", "1", "--folds", "2", "--out", out
+        *(table, "--policy", "route", "--policy", "vote", "--worth", "1", "--folds", "2"),
+        *("--floor", "0.02", "--sure", "0.9", "--out", out),
     )
     assert code == 0, told
     names = [line.split("|")[1].strip() for line in said.splitlines() if line.startswith("|")]
@@ -70,6 +71,9 @@ def test_it_prints_the_comparison_and_writes_the_report(run, table, tmp_path):
     ]
     assert "120 prompts, 3 members, 2 folds by wording, seed 0." in said
     report = (out / "report.md").read_text(encoding="utf-8")
+    told_floors = [line for line in said.splitlines() if "points worse than" in line]
+    assert len(told_floors) == 2
+    assert all("at 90 % confidence" in line and line in report for line in told_floors)
     assert said.split("\n\n")[0] in report
     assert "| c | member | 9 |" in report
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
@@ -82,6 +86,8 @@ def test_it_prints_the_comparison_and_writes_the_report(run, table, tmp_path):
         (["nowhere.csv"], "nowhere.csv: cannot be read"),
         (["outcomes.xls"], "ends in .parquet"),
         (["TABLE", "--policy", "autp"], "did you mean 'auto'?"),
+        (["TABLE", "--floor", "2"], "--floor and --sure: are between 0 and 1"),
+        (["TABLE", "--floor", "0.1", "--sure", "95"], "--floor and --sure: are between 0 and 1"),
         (["TABLE", "--worth", "much"], "--worth: 'much' is no price"),
         (["TABLE", "--policy", "cascade"], "say with --worth what a right answer is worth"),
         (["TABLE", "--out", "TABLE"], "is no folder that can be made"),
