@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from bicameral.engines.spike.graph import Affine, Conv2d, Flatten, Linear, Net, SumPool2d
+from bicameral.engines.spike.graph import Affine, Conv2d, Flatten, Linear, Net, Node, SumPool2d
 from bicameral.engines.spike.ops import (
     Fire,
     Floats,
@@ -33,7 +33,7 @@ from bicameral.engines.spike.ops import (
     Spikes,
     sparse,
 )
-from bicameral.engines.spike.steps import DT, Cells, Step, Steps, normalise
+from bicameral.engines.spike.steps import DT, Cells, Op, Steps, stepped
 from bicameral.errors import RequestError, WeightsError
 
 Given = NDArray[np.integer[Any]]
@@ -81,7 +81,7 @@ class Executor:
         dt: float = DT,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
-        self.net = net if isinstance(net, Steps) else normalise(net, dt)
+        self.net = stepped(net, dt)
         _check_output(self.net)
         self.inputs = math.prod(self.net.input_shape)
         self.outputs = math.prod(self.net.node(self.net.output).shape)
@@ -140,7 +140,7 @@ class Executor:
 class _Node:
     """An operation of the net with its state, its sources and what it counted."""
 
-    def __init__(self, step: Step, orders: Orders, dtype: Any) -> None:
+    def __init__(self, step: Node[Op], orders: Orders, dtype: Any) -> None:
         self.name, self._step = step.name, step
         self._fed = (*step.sources, *step.delayed)
         self._only = step.sources[0] if len(self._fed) == 1 else None
@@ -195,12 +195,12 @@ class _Node:
         step = self._step
         neurons = math.prod(step.shape)
         dense, moved = _per_step(step)
-        spikes = self._spikes if isinstance(step.op, Cells) else 0
+        spikes = self._spikes if isinstance(step.layer, Cells) else 0
         return Count(
             name=step.name,
-            kind=type(step.op).__name__,
+            kind=type(step.layer).__name__,
             steps=steps,
-            neurons=neurons if isinstance(step.op, Cells) else 0,
+            neurons=neurons if isinstance(step.layer, Cells) else 0,
             inputs=math.prod(step.takes),
             events=self._events,
             spikes=spikes,
@@ -222,9 +222,9 @@ def _compiled(net: Steps, dtype: Any) -> list[_Node]:
 
 
 def _operation(
-    step: Step, order: Index | None, dtype: Any
+    step: Node[Op], order: Index | None, dtype: Any
 ) -> Gather | Scatter | Pool | Fire | Hold | None:
-    match step.op:
+    match step.layer:
         case Affine() | Linear() as op:
             return Gather(op, dtype)
         case Conv2d() as op:
@@ -247,10 +247,10 @@ def _fan_out(op: Gather | Scatter | Pool | Fire | Hold | None) -> int | Index:
     return int(op.fan_out[0]) if same else op.fan_out
 
 
-def _per_step(step: Step) -> tuple[int, int]:
+def _per_step(step: Node[Op]) -> tuple[int, int]:
     """Dense operations of a step, and the values moved in it whatever is active."""
     size = math.prod(step.shape)
-    match step.op:
+    match step.layer:
         case Affine() | Linear() as op:
             return op.weight.size, 2 * size
         case Conv2d() as op:
@@ -266,12 +266,12 @@ def _per_step(step: Step) -> tuple[int, int]:
 def _check_output(net: Steps) -> None:
     """Currents are no spikes: the last node that computes has to be a neuron."""
     step = net.node(net.output)
-    while not isinstance(step.op, Cells):
+    while not isinstance(step.layer, Cells):
         feeders = (*step.sources, *step.delayed)
-        if isinstance(step.op, Affine | Linear | Conv2d | SumPool2d) or feeders == (net.input,):
+        if isinstance(step.layer, Affine | Linear | Conv2d | SumPool2d) or feeders == (net.input,):
             raise WeightsError(
-                f"the net ends in '{step.name}' ({type(step.op).__name__}), which gives no spikes; "
-                "let it end in neurons"
+                f"the net ends in '{step.name}' ({type(step.layer).__name__}), which gives no "
+                "spikes; let it end in neurons"
             )
         step = net.node(feeders[0])
 

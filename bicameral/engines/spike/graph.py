@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -100,26 +101,31 @@ class Delay(Struct, frozen=True, kw_only=True, eq=False):
 Neuron = LIF | CubaLIF | IF
 Layer = Affine | Linear | Conv2d | SumPool2d | LIF | CubaLIF | IF | Flatten | Delay
 Edge = tuple[str, str]
+L = TypeVar("L")
 
 
-class Node(Struct, frozen=True, kw_only=True, eq=False):
+class Node(Struct, Generic[L], frozen=True, kw_only=True, eq=False):
     """A layer, what feeds it in the same step, what fed it in the step before, and its shapes."""
 
     name: str
-    layer: Layer
+    layer: L
     sources: tuple[str, ...]
     delayed: tuple[str, ...] = ()
     takes: Shape
     shape: Shape
 
 
-class Net(Struct, frozen=True, kw_only=True, eq=False):
-    """Nodes in the order in which a step visits them; `input` names what comes from outside."""
+class Graph(Struct, Generic[L], frozen=True, kw_only=True, eq=False):
+    """Nodes in the order in which a step visits them; `input` names what comes from outside.
 
-    nodes: tuple[Node, ...]
+    `dt` is the step in seconds; None: time is continuous, no step is chosen yet.
+    """
+
+    nodes: tuple[Node[L], ...]
     input: str
     input_shape: Shape
     output: str
+    dt: float | None = None
 
     @property
     def inputs(self) -> int:
@@ -131,9 +137,12 @@ class Net(Struct, frozen=True, kw_only=True, eq=False):
         """How many outputs the net has."""
         return math.prod(self.node(self.output).shape)
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str) -> Node[L]:
         """The node of that name."""
         return next(node for node in self.nodes if node.name == name)
+
+
+Net = Graph[Layer]
 
 
 def chain(input_shape: Shape, *layers: Layer) -> Net:
@@ -178,7 +187,7 @@ def arrange(
         )
     for a, b in back:
         _agreed(b, (a, *(s for s, t in edges if t == b and (s, t) not in back)), shapes)
-    return Net(nodes=tuple(nodes), input=input, input_shape=input_shape, output=output)
+    return Graph(nodes=tuple(nodes), input=input, input_shape=input_shape, output=output)
 
 
 def _order(

@@ -46,7 +46,7 @@ def simulate(net: Net, inputs: Array, dt: float = 1e-4) -> Array:
     return np.array(outputs)
 
 
-def _start(node: Node) -> State:
+def _start(node: Node[Layer]) -> State:
     match node.layer:
         case LIF() | CubaLIF() as layer:
             return {"v": np.zeros(node.shape) + layer.v_leak, "i": np.zeros(node.shape)}
@@ -56,7 +56,7 @@ def _start(node: Node) -> State:
             return {}
 
 
-def _advance(node: Node, x: Array, state: State, dt: float) -> Array:
+def _advance(node: Node[Layer], x: Array, state: State, dt: float) -> Array:
     match node.layer:
         case LIF() as n:
             v = state["v"] + dt / n.tau * (n.v_leak - state["v"] + n.r * x)

@@ -15,6 +15,8 @@ weights before the neuron, or where those are not its own into threshold and res
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from msgspec import Struct
@@ -29,6 +31,7 @@ from bicameral.engines.spike.graph import (
     CubaLIF,
     Delay,
     Flatten,
+    Graph,
     Linear,
     Net,
     Neuron,
@@ -58,32 +61,9 @@ class Lag(Struct, frozen=True, kw_only=True, eq=False):
 
 
 Op = Affine | Linear | Conv2d | SumPool2d | Flatten | Cells | Lag
+M = TypeVar("M")
+Steps = Graph[Op]
 Weights = Affine | Linear | Conv2d
-
-
-class Step(Struct, frozen=True, kw_only=True, eq=False):
-    """One operation, and where it comes from: the same fields as a Node."""
-
-    name: str
-    op: Op
-    sources: tuple[str, ...]
-    delayed: tuple[str, ...] = ()
-    takes: Shape
-    shape: Shape
-
-
-class Steps(Struct, frozen=True, kw_only=True, eq=False):
-    """A net in discrete time; a step lasts `dt` seconds."""
-
-    nodes: tuple[Step, ...]
-    input: str
-    input_shape: Shape
-    output: str
-    dt: float
-
-    def node(self, name: str) -> Step:
-        """The operation of that name."""
-        return next(node for node in self.nodes if node.name == name)
 
 
 def normalise(net: Net, dt: float = DT) -> Steps:
@@ -94,51 +74,55 @@ def normalise(net: Net, dt: float = DT) -> Steps:
     ops: dict[str, Op] = {}
     for node in net.nodes:
         match node.layer:
-            case LIF() | CubaLIF() | IF():
-                ops[node.name], gain = _cells(node, node.layer, dt)
-                feeders = _own_weights(net, node, gain)
-                if feeders:
-                    gains |= dict.fromkeys(feeders, gain)
-                else:
-                    ops[node.name] = _scaled(node.name, ops[node.name], gain)
-            case Delay():
-                ops[node.name] = _lag(node, node.layer, dt)
+            case LIF() | CubaLIF() | IF() as layer:
+                cells, gain = _cells(node.name, layer, node.shape, dt)
+                feeders = own_weights(net, node, gain)
+                gains |= dict.fromkeys(feeders, gain)
+                ops[node.name] = cells if feeders else _in_units(node.name, cells, gain)
+            case Delay() as layer:
+                ops[node.name] = _lag(node.name, layer, node.shape, dt)
             case layer:
                 ops[node.name] = layer
-    for name, gain in gains.items():
-        ops[name] = _weighted(ops[name], gain)
-    return Steps(
-        nodes=tuple(
-            Step(
-                name=node.name,
-                op=ops[node.name],
-                sources=node.sources,
-                delayed=node.delayed,
-                takes=node.takes,
-                shape=node.shape,
-            )
-            for node in net.nodes
-        ),
-        input=net.input,
-        input_shape=net.input_shape,
-        output=net.output,
-        dt=dt,
+    ops |= {name: weighted(ops[name], gain) for name, gain in gains.items()}
+    return with_layers(net, ops, dt)
+
+
+def stepped(net: Net | Steps, dt: float = DT) -> Steps:
+    """The net in steps; one that is so already keeps its own."""
+    return normalise(cast(Net, net), dt) if net.dt is None else cast(Steps, net)
+
+
+def with_layers(net: Graph[Any], layers: Mapping[str, M], dt: float | None) -> Graph[M]:
+    """The same connections between other layers."""
+    nodes = tuple(
+        Node(
+            name=node.name,
+            layer=layers[node.name],
+            sources=node.sources,
+            delayed=node.delayed,
+            takes=node.takes,
+            shape=node.shape,
+        )
+        for node in net.nodes
+    )
+    return Graph(
+        nodes=nodes, input=net.input, input_shape=net.input_shape, output=net.output, dt=dt
     )
 
 
-def _cells(node: Node, layer: Neuron, dt: float) -> tuple[Cells, Array]:
+def _cells(name: str, layer: Neuron, shape: Shape, dt: float) -> tuple[Cells, Array]:
     """The recurrence of the neurons, and the factor of their input."""
-    field = {f: _spread(getattr(layer, f), node.shape) for f in layer.__struct_fields__}
-    ones = np.ones(math.prod(node.shape))
+    field = {f: _spread(getattr(layer, f), shape) for f in layer.__struct_fields__}
+    ones = np.ones(math.prod(shape))
     match layer:
         case IF():
             decay, synapse, rest, gain = ones, None, field["v_reset"], field["r"] * dt
         case LIF():
-            share = _share(node.name, "tau", field["tau"], dt)
+            share = _share(name, "tau", field["tau"], dt)
             decay, synapse, rest, gain = 1 - share, None, field["v_leak"], field["r"] * share
         case CubaLIF():
-            share = _share(node.name, "tau_mem", field["tau_mem"], dt)
-            quick = _share(node.name, "tau_syn", field["tau_syn"], dt)
+            share = _share(name, "tau_mem", field["tau_mem"], dt)
+            quick = _share(name, "tau_syn", field["tau_syn"], dt)
             decay, synapse, rest = 1 - share, 1 - quick, field["v_leak"]
             gain = field["r"] * share * field["w_in"] * quick
     cells = Cells(
@@ -165,7 +149,7 @@ def _share(name: str, field: str, tau: Array, dt: float) -> Array:
     return share
 
 
-def _own_weights(net: Net, node: Node, gain: Array) -> tuple[str, ...]:
+def own_weights(net: Graph[Any], node: Node[Any], gain: Array) -> tuple[str, ...]:
     """The nodes whose weights may take the gain: all that feed these neurons, and nothing else."""
     feeders = (*node.sources, *node.delayed)
     if net.input in feeders:
@@ -185,7 +169,8 @@ def _by_channel(gain: Array, layer: Conv2d) -> bool:
     return bool((rows == rows[:, :1]).all())
 
 
-def _weighted(op: Op, gain: Array) -> Op:
+def weighted(op: Op, gain: Array) -> Weights:
+    """The weights times the gain of the neurons they feed."""
     match op:
         case Linear():
             return Linear(weight=op.weight * gain[:, None])
@@ -204,28 +189,26 @@ def _weighted(op: Op, gain: Array) -> Op:
     raise TypeError(f"{type(op).__name__} has no weights")
 
 
-def _scaled(name: str, op: Op, gain: Array) -> Op:
+def _in_units(name: str, cells: Cells, gain: Array) -> Cells:
     """Voltages in units of the gain: the input then needs no factor."""
-    if not isinstance(op, Cells):
-        raise TypeError(f"{type(op).__name__} has no threshold")
     if not (gain > 0).all():
         raise WeightsError(
             f"node '{name}': r (and w_in) have to be above 0 where no weights of its own feed it"
         )
     return Cells(
-        decay=op.decay,
-        threshold=op.threshold / gain,
-        reset=op.reset / gain,
-        synapse=op.synapse,
+        decay=cells.decay,
+        threshold=cells.threshold / gain,
+        reset=cells.reset / gain,
+        synapse=cells.synapse,
     )
 
 
-def _lag(node: Node, layer: Delay, dt: float) -> Lag:
+def _lag(name: str, layer: Delay, shape: Shape, dt: float) -> Lag:
     """Whole steps: a delay that falls between two is rounded to the nearer."""
-    steps = np.rint(_spread(layer.delay, node.shape) / dt)
+    steps = np.rint(_spread(layer.delay, shape) / dt)
     if steps.max(initial=0) > MOST_LAG:
         raise ConfigError(
-            f"node '{node.name}': a delay of {layer.delay.max():g} s is {steps.max():.0f} steps of"
+            f"node '{name}': a delay of {layer.delay.max():g} s is {steps.max():.0f} steps of"
             f" {dt:g} s, at most {MOST_LAG} are kept"
         )
     return Lag(steps=steps.astype(np.intp))

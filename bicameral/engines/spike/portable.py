@@ -1,0 +1,104 @@
+"""A net in the one dialect of NIR that other readers take the way it is meant.
+
+Readers differ: some fix dt at 1e-4 s, some ignore r, v_leak or v_reset, some refuse a layer whose
+neurons differ, some know no SumPool2d, one takes an IF for a LIF. So here: dt is 1e-4, v_leak is 0,
+r is 1 and the weights carry the scale (where the neurons of a layer differ in tau, or have no
+weights of their own, r is tau / dt); of a CubaLIF r is tau_mem / dt and w_in tau_syn / dt, which is
+what all ask for. Thresholds that differ become 1. An IF is a LIF whose tau is 2**60 steps, a
+SumPool2d a Conv2d of ones. What cannot be helped: a v_reset that is not the rest, and delays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bicameral.engines.spike.graph import (
+    LIF,
+    Array,
+    Conv2d,
+    CubaLIF,
+    Delay,
+    Layer,
+    Net,
+    Node,
+    Shape,
+    SumPool2d,
+)
+from bicameral.engines.spike.steps import (
+    DT,
+    Cells,
+    Lag,
+    Op,
+    Steps,
+    own_weights,
+    weighted,
+    with_layers,
+)
+
+_ENDLESS = DT * 2.0**60
+
+
+def portable(net: Steps) -> Net:
+    """The same net as NIR at dt = 1e-4, whatever the step of `net` was."""
+    layers: dict[str, Layer] = {}
+    gains: dict[str, Array] = {}
+    for node in net.nodes:
+        match node.layer:
+            case Cells() as cells:
+                layers[node.name], gain = _neurons(net, node, cells)
+                gains |= dict.fromkeys(own_weights(net, node, gain), gain)
+            case Lag() as lag:
+                layers[node.name] = Delay(
+                    delay=lag.steps.astype(np.float64).reshape(node.shape) * DT
+                )
+            case SumPool2d() as pool:
+                layers[node.name] = _summing(pool, node.takes[0])
+            case layer:
+                layers[node.name] = layer
+    layers |= {name: weighted(net.node(name).layer, gain) for name, gain in gains.items()}
+    return with_layers(net, layers, None)
+
+
+def _neurons(net: Steps, node: Node[Op], cells: Cells) -> tuple[Layer, Array]:
+    """The neurons, and the factor that the weights before them have to take."""
+    tau = _tau(cells.decay)
+    scale = np.ones_like(tau) if _alike(cells.threshold) else _reciprocal(cells.threshold)
+    gain = scale * tau / DT if cells.synapse is None and _alike(tau) else scale
+    if not own_weights(net, node, gain):
+        scale = gain = np.ones_like(tau)
+    carried = gain is not scale
+    r = np.ones_like(tau) if carried else tau / DT
+    return _layer(cells, tau, r, scale, node.shape), gain
+
+
+def _layer(cells: Cells, tau: Array, r: Array, scale: Array, shape: Shape) -> Layer:
+    fields = {
+        "r": r,
+        "v_leak": np.zeros_like(tau),
+        "v_threshold": cells.threshold if (scale == 1).all() else np.sign(cells.threshold),
+        "v_reset": cells.reset * scale,
+    }
+    if cells.synapse is None:
+        return LIF(tau=tau.reshape(shape), **{k: v.reshape(shape) for k, v in fields.items()})
+    tau_syn = _tau(cells.synapse)
+    fields |= {"tau_mem": tau, "tau_syn": tau_syn, "w_in": tau_syn / DT}
+    return CubaLIF(**{k: v.reshape(shape) for k, v in fields.items()})
+
+
+def _tau(decay: Array) -> Array:
+    """The time constant of a decay by Euler's method at dt = 1e-4."""
+    return np.where(decay < 1, DT / np.where(decay < 1, 1 - decay, 1), _ENDLESS)
+
+
+def _reciprocal(threshold: Array) -> Array:
+    return 1 / threshold if (threshold > 0).all() else np.ones_like(threshold)
+
+
+def _alike(values: Array) -> bool:
+    return bool((values == values[0]).all())
+
+
+def _summing(pool: SumPool2d, channels: int) -> Conv2d:
+    weight = np.zeros((channels, channels, *pool.kernel))
+    weight[range(channels), range(channels)] = 1
+    return Conv2d(weight=weight, bias=np.zeros(channels), stride=pool.stride, padding=pool.padding)
