@@ -73,7 +73,7 @@ class Weights(File, frozen=True, kw_only=True):
     """
 
     licence: str
-    kind: Literal["gguf", "ctranslate2"]
+    kind: Literal["gguf", "ctranslate2", "torch", "tflite"]
     chat: bool = True
     note: str = ""
     beside: tuple[File, ...] = ()
