@@ -1,7 +1,8 @@
 """Gates: cheap judges of whether a frame is worth waking the reasoning for.
 
-A gate only scores; when a score wakes is decided in `bicameral.right.wake`. Each gate is one file
-here that defines `open(**options)`, loaded when it is first named.
+A gate only scores; it may say in `threshold` from which score it wakes by default (else 0.5), and
+when a score wakes is decided in `bicameral.right.wake`. Each gate is one file here that defines
+`open(**options)`, loaded when it is first named.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from bicameral.errors import ConfigError
 from bicameral.right.frame import Frame
 
 # Each is the file of that name beside this one.
-GATES = ("none", "difference", "motion", "small", "spiking")
+GATES = ("none", "difference", "motion", "small", "spiking", "voice")
 
 
 class Gate(Protocol):
