@@ -21,6 +21,7 @@ from bicameral.journal.watch import tell as tell_log
 from bicameral.journal.writer import Journal
 from bicameral.ledger.meter import Book, Meter
 from bicameral.model import Fold, Model
+from bicameral.right.senses import Fetcher
 from bicameral.types import (
     Answer,
     Audio,
@@ -28,6 +29,7 @@ from bicameral.types import (
     Event,
     Image,
     Message,
+    Part,
     Request,
     Sampling,
     Text,
@@ -48,12 +50,23 @@ class _Member:
 
 
 class _Tree:
-    """All models of one config; `streams` counts those still running on it."""
+    """All models of one config; `streams` counts those still running on it.
 
-    def __init__(self, config: Config, members: Mapping[str, _Member]) -> None:
+    `stack` holds what is its own: not the members, which it may share with the next tree.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        members: Mapping[str, _Member],
+        fetcher: Fetcher | None,
+        stack: AsyncExitStack,
+    ) -> None:
         self.config = config
         self.members = members
-        leaves = build.perceiving(config, {n: member.model for n, member in members.items()})
+        self.stack = stack
+        opened = {name: member.model for name, member in members.items()}
+        leaves = build.perceiving(config, opened, fetcher)
         self.models: Mapping[str, Model] = {**build.minds(config, leaves), **leaves}
         self.streams = 0
         self.retired = False
@@ -198,6 +211,7 @@ class Brain:
             if member.trees == 0:
                 log.info("closing %s", name)
                 await member.stack.aclose()
+        await tree.stack.aclose()
 
 
 def _journal(config: Config) -> Journal | None:
@@ -250,7 +264,7 @@ def asking(
         raise RequestError(
             f"there is no field '{unknown[0]}'; {nearest(unknown[0], known)}", param=unknown[0]
         )
-    media = (*map(image, images), *map(sound, audio), *map(clip, video))
+    media: tuple[Part, ...] = (*map(image, images), *map(sound, audio), *map(clip, video))
     message = Message("user", (Text(question), *media))
     if sampling:
         fields["sampling"] = replace(fields.get("sampling", Sampling()), **sampling)
@@ -268,11 +282,20 @@ async def _grow(config: Config, kept: Mapping[str, _Member], book: Book) -> _Tre
                 continue
             members[name] = await _open(name, table, config.source, book)
             undo.push_async_callback(members[name].stack.aclose)
-        tree = _Tree(config, members)
+        own = await undo.enter_async_context(AsyncExitStack())
+        tree = _Tree(config, members, await _fetcher(config, own), own)
         if not tree.models:
             raise ConfigError(f"{config.source}: there is no model; add a [models.NAME] table")
         undo.pop_all()
     return tree
+
+
+async def _fetcher(config: Config, stack: AsyncExitStack) -> Fetcher | None:
+    if not config.right.fetch:
+        return None
+    from bicameral.right import fetch
+
+    return await stack.enter_async_context(fetch.open(config.right))
 
 
 async def _open(name: str, table: Mapping[str, Any], source: str, book: Book) -> _Member:

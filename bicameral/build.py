@@ -18,7 +18,7 @@ from bicameral.left.sticky import Sticky
 from bicameral.left.tokens import Tokens
 from bicameral.model import Model
 from bicameral.right.perceiving import Perceiving
-from bicameral.right.senses import Senses
+from bicameral.right.senses import Fetcher, Senses
 from bicameral.types import Modality, Reach
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ async def _opened(opening: AbstractAsyncContextManager[Model], source: str) -> A
         yield model
 
 
-def perceiving(config: Config, members: Mapping[str, Model]) -> dict[str, Model]:
+def perceiving(
+    config: Config, members: Mapping[str, Model], fetcher: Fetcher | None = None
+) -> dict[str, Model]:
     """The members, those that answer in words taking what the perceivers among them translate.
 
     ConfigError if [right] names one as a perceiver that emits no percepts.
@@ -77,7 +79,7 @@ def perceiving(config: Config, members: Mapping[str, Model]) -> dict[str, Model]
             )
     if not perceivers:
         return dict(members)
-    senses = Senses(perceivers, remembered=config.right.remembered)
+    senses = Senses(perceivers, fetcher=fetcher, remembered=config.right.remembered)
     return {
         name: Perceiving(model, senses) if Modality.TEXT in model.card.emits else model
         for name, model in members.items()

@@ -167,17 +167,31 @@ class JournalOptions(Closed, frozen=True, kw_only=True):
     keep: Annotated[int, Meta(ge=1, le=10**9)] = 100_000
 
 
-class RightOptions(Closed, frozen=True, kw_only=True):
-    """The [right] table: how pictures, sounds and clips are put in words for members without eyes.
+class FetchOptions(Closed, frozen=True, kw_only=True):
+    """Whether and what is fetched by URL for perceivers. Sizes are bytes, times seconds.
 
-    `perceivers` names the models that do it, by default all that emit percepts. With `fetch`, what
-    a request names by URL is fetched for them, from `allow_hosts` only if it names any; never from
-    a private address. What they found in the last `remembered` parts is not looked for again.
+    `allow_hosts` are the only hosts it may go to, '*.example.com' for every name below one; empty:
+    any public one. A host must have a public address either way. `fetch_seconds` is for all of
+    one fetch, redirects included.
+    """
+
+    fetch: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    fetch_ports: tuple[Annotated[int, Meta(ge=1, le=65535)], ...] = (80, 443)
+    fetch_bytes: Annotated[int, Meta(ge=1, le=2**31)] = 32 * 2**20
+    fetch_seconds: Annotated[float, Meta(gt=0, le=600)] = 20.0
+
+
+class RightOptions(FetchOptions, frozen=True, kw_only=True):
+    """The [right] table: how pictures, sounds and clips are put in words for models without eyes.
+
+    `perceivers` names the models that do it, by default all that emit percepts. What they found in
+    the last `remembered` parts is not looked for again. With `fetch`, media that a request names
+    by URL are fetched for them, from `allow_hosts` only if there are any ('*.example.com': every
+    name below), never from a private address, within `fetch_ports`, `fetch_bytes`, `fetch_seconds`.
     """
 
     perceivers: tuple[str, ...] | None = None
-    fetch: bool = False
-    allow_hosts: tuple[str, ...] = ()
     remembered: Annotated[int, Meta(ge=1, le=10**6)] = 1024
 
 

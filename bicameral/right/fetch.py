@@ -15,14 +15,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from msgspec import Meta
 from yarl import URL
 
-from bicameral.config import Closed
+from bicameral.config import FetchOptions
 from bicameral.errors import ConfigError, ReachError, RequestError
 from bicameral.right.addresses import Address, is_name, is_public, literal, named
 from bicameral.right.media_type import DECLARED, HEAD, sniff
@@ -35,21 +34,6 @@ AT_ONCE = 8
 Lookup = Callable[[str, int], Awaitable[list[str]]]
 """(host, port) -> its addresses as text; OSError if there are none."""
 Allow = Callable[[Address], bool]
-
-
-class FetchOptions(Closed, frozen=True, kw_only=True):
-    """Whether and what the server fetches by URL for perceivers. Sizes are bytes, times seconds.
-
-    `allow_hosts` are the only hosts it may go to, '*.example.com' for every name below one; empty:
-    any public one. A host must have a public address either way. `fetch_seconds` is for all of
-    one fetch, redirects included.
-    """
-
-    fetch: bool = False
-    allow_hosts: tuple[str, ...] = ()
-    fetch_ports: tuple[Annotated[int, Meta(ge=1, le=65535)], ...] = (80, 443)
-    fetch_bytes: Annotated[int, Meta(ge=1, le=2**31)] = 32 * 2**20
-    fetch_seconds: Annotated[float, Meta(gt=0, le=600)] = 20.0
 
 
 @asynccontextmanager
