@@ -42,9 +42,11 @@ class Cascade:
     With a `worth`, `least` or `most`: as that says; `tells` is how far an answer shows, once it is
     there, whether it is right, from 0 (not at all) to 1 (entirely): the share of the variance
     of being right that `posthoc` explains. `ahead` is what the answers so far tell of the members
-    left, by default nothing: that a question was hard for some makes it harder for all. A member
-    that may not be the last to be asked may say at most `try_tokens`; an answer cut there counts
-    as wrong.
+    left, by default nothing: that a question was hard for some makes it harder for all. With it, a
+    member is not asked if another is expected to be better and cheaper: errors go together, so it
+    would rarely be right where the other is wrong, and the best of many weak answers is mostly
+    luck. A member that may not be the last to be asked may say at most `try_tokens`; an answer cut
+    there counts as wrong.
     """
 
     name = "cascade"
@@ -128,7 +130,7 @@ class Cascade:
         names = [member.card.name for member in case.members]
         prices = self._worth.prices({name: case.estimates[name] for name in names})
         spent = sum(self._spent(asked, case) for asked in case.asked)
-        left = [member.card.name for member in case.left]
+        left = self._candidates(case, prices)
         name = self._choose(case, prices, left, held, spent)
         if name is None:
             return None
@@ -144,6 +146,21 @@ class Cascade:
             why = f"{case.asked[-1].model} failed; {why}"
         member = next(member for member in case.left if member.card.name == name)
         return self._step(case, member, final=more is None and lost <= _SLIGHT, why=why)
+
+    def _candidates(self, case: Case, prices: Mapping[str, float]) -> list[str]:
+        """Those left that nobody who is alive beats in both quality and price."""
+        left = [member.card.name for member in case.left]
+        if self._ahead is None:
+            return left
+        failed = {asked.model for asked in case.asked if asked.error is not None}
+        alive = {m.card.name for m in case.members} - failed
+        known = [(case.estimates[name].quality, prices[name]) for name in alive]
+
+        def beaten(name: str) -> bool:
+            quality, price = case.estimates[name].quality, prices[name]
+            return any(q > quality and p < price for q, p in known)
+
+        return [name for name in left if not beaten(name)]
 
     def _choose(
         self,

@@ -184,6 +184,50 @@ def test_arms_that_are_no_members_do_not_price_them():
     assert names(Cascade(worth=worth, tells=0.0).next(with_arms)) == plain
 
 
+# Poor is dearer than good, and worse.
+THREE = {"cheap": expect(0.5, 10), "good": expect(0.8, 100), "poor": expect(0.7, 200)}
+
+
+def going_on(estimates, *asked, **wanted):
+    """Whom a learned cascade asks when all that was said is doubtful, and nothing is dear."""
+    policy = Cascade(
+        worth=Worth(**wanted or {"worth": 10**9}),
+        posthoc=lambda case: [0.1] * len(case.asked),
+        ahead=lambda case: {m.card.name: 0.6 for m in case.left},
+    )
+    return names(policy.next(case(estimates, *asked)))
+
+
+def said(name, **fields):
+    return Asked(model=name, key=name, cost=1, **fields)
+
+
+def test_who_is_beaten_in_quality_and_price_is_not_asked():
+    assert going_on(THREE, said("cheap")) == ["good"]
+    assert going_on(THREE, said("cheap"), said("good")) is None
+    assert going_on(THREE, said("good")) == ["cheap"]  # worse, but cheaper
+    assert going_on(THREE, said("cheap"), said("good"), least=0.9) is None
+
+
+def test_who_is_beaten_stands_in_for_one_that_failed():
+    down = Asked(model="good", error="down", cost=0)
+    assert going_on(THREE, said("cheap"), down) == ["poor"]
+    assert going_on(THREE, Asked(model="cheap", error="down"), down) == ["poor"]
+
+
+def test_at_one_price_nobody_is_beaten():
+    alike = {name: expect(e.quality, 10) for name, e in THREE.items()}
+    assert going_on(alike, said("cheap"), said("good")) == ["poor"]
+    free = {name: expect(e.quality) for name, e in THREE.items()}
+    assert going_on(free, said("cheap"), said("good")) == ["poor"]
+
+
+def test_without_outcomes_all_are_asked():
+    """Declared qualities say nothing of errors that go together."""
+    policy = Cascade(worth=Worth(worth=10**9), posthoc=lambda case: [0.1] * len(case.asked))
+    assert names(policy.next(case(THREE, said("cheap"), said("good")))) == ["poor"]
+
+
 def test_signs_of_an_answer_without_anything_learned():
     asked = [
         Asked(model="a", key="k", confidence=0.3, checked=True),
