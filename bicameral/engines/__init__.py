@@ -16,7 +16,16 @@ from bicameral.config import MemberOptions, nearest
 from bicameral.errors import ConfigError
 from bicameral.model import Model
 
-ENGINES = ("scripted", "llama_cpp", "openai", "anthropic", "embed")
+ENGINES = (
+    "scripted",
+    "llama_cpp",
+    "openai",
+    "anthropic",
+    "embed",
+    "ocr",
+    "tags",
+    "faces",
+)
 GROUP = "bicameral.engines"
 
 
