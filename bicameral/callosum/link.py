@@ -45,8 +45,8 @@ class Link:
     """One end. It sends on the edges of `sends` and takes the kinds of `takes`, no others.
 
     Tensors are sent from `pool`. This end says something every `beat` seconds, if it is pumped; a
-    peer that is silent for `misses` of its own beats counts as lost. One without a beat is lost
-    only with its process or its connection.
+    peer that is silent for `misses` of its own beats counts as lost. One without a beat, or that
+    has not greeted yet, is lost only with its process or its connection.
     """
 
     def __init__(
@@ -101,10 +101,11 @@ class Link:
         with self._lock:
             self._part(why)
             self._drop(why or "closed")
+            self._memory = memoryview(b"")
             self.forget()
             if self._pool:
                 self._pool.detach(self)
-                self._pool = None
+            self._pool = None
 
     def forget(self) -> None:
         """Give up, and count as dropped, what a lost peer did not acknowledge."""
@@ -236,10 +237,9 @@ class Link:
 
     def _guard(self, *, one: bool) -> None:
         """One turn; whatever the peer does wrong ends the connection, not the caller."""
-        if self._channel is None:
-            return
+        channel = self._channel
         try:
-            while not (one and self._inbox) and self._read(self._channel):
+            while channel and not (one and self._inbox) and self._read(channel):
                 pass
             self._write()
             self._live()
@@ -370,7 +370,7 @@ class Link:
 
     def _live(self) -> None:
         """Lose a peer that should have said something."""
-        beat = self._peer.beat if self._peer else self._beat
+        beat = self._peer.beat if self._peer else None
         silent = time.monotonic() - self._heard
         if beat and silent > beat * self._misses and not self.paused and self._channel:
             self._drop(f"the peer has said nothing for {silent:.1f} s")

@@ -66,8 +66,8 @@ class Pool:
             raise PoolFull("a pool needs at least one byte")
         self.limit = whole(limit)
         self.id = secrets.randbits(63)
-        self.fd, self._map = segment.create(self.limit)
-        self._buffer = memoryview(self._map)
+        self.fd, mapped = segment.create(self.limit)
+        self._buffer = memoryview(mapped)
         self.memory = self._buffer.toreadonly()
         self._space = Space(self.limit)
         self._holds: dict[int, list[int]] = {}  # lease -> [offset, holds]
@@ -160,6 +160,7 @@ class Pool:
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
+        self._buffer = self.memory = memoryview(b"")
 
     def _lease(self, tensor: Tensor) -> list[int]:
         lease = self._holds.get(tensor.lease)
@@ -168,6 +169,8 @@ class Pool:
         return lease
 
     def _room(self, nbytes: int, timeout: float) -> int:
+        if self.fd < 0:
+            raise PoolFull("the pool is closed")
         if whole(nbytes) > self.limit:
             raise PoolFull(f"{nbytes} bytes never fit a pool of {self.limit}; raise its limit")
         deadline = time.monotonic() + timeout
