@@ -5,7 +5,8 @@ neurons differ, some know no SumPool2d, one takes an IF for a LIF. So here: dt i
 r is 1 and the weights carry the scale (where the neurons of a layer differ in tau, or have no
 weights of their own, r is tau / dt); of a CubaLIF r is tau_mem / dt and w_in tau_syn / dt, which is
 what all ask for. Thresholds that differ become 1. An IF is a LIF whose tau is 2**60 steps, a
-SumPool2d a Conv2d of ones. What cannot be helped: a v_reset that is not the rest, and delays.
+SumPool2d a Conv2d of ones; groups of a Conv2d become zeros between them. What cannot be helped is
+named by `obstacles`.
 """
 
 from __future__ import annotations
@@ -53,10 +54,40 @@ def portable(net: Steps) -> Net:
                 )
             case SumPool2d() as pool:
                 layers[node.name] = _summing(pool, node.takes[0])
+            case Conv2d() as conv:
+                layers[node.name] = _ungrouped(conv)
             case layer:
                 layers[node.name] = layer
-    layers |= {name: weighted(net.node(name).layer, gain) for name, gain in gains.items()}
+    for name, gain in gains.items():
+        scaled = weighted(net.node(name).layer, gain)
+        layers[name] = _ungrouped(scaled) if isinstance(scaled, Conv2d) else scaled
     return with_layers(net, layers, None)
+
+
+def obstacles(net: Net) -> tuple[str, ...]:
+    """What of a portable net other readers still refuse or, worse, read wrongly; empty: nothing."""
+    found = []
+    for node in net.nodes:
+        if isinstance(node.layer, Delay):
+            found.append(f"node '{node.name}' is a Delay, which most readers do not know")
+        if isinstance(node.layer, LIF | CubaLIF) and node.layer.v_reset.any():
+            found.append(
+                f"node '{node.name}' resets to something else than its rest, which snnTorch and "
+                "Norse ignore and SpikingJelly refuses"
+            )
+        if isinstance(node.layer, LIF) and not _alike(node.layer.tau.reshape(-1)):
+            found.append(
+                f"node '{node.name}' has neurons that differ in tau, which SpikingJelly refuses; "
+                "they need an r, which Norse ignores"
+            )
+        if isinstance(node.layer, Conv2d) and len(set(node.layer.weight.shape[2:])) > 1:
+            found.append(
+                f"node '{node.name}' has a kernel that is not square, of which nir computes a wrong "
+                "shape, so that all readers that let it check refuse the file"
+            )
+        if node.delayed:
+            found.append(f"node '{node.name}' closes a loop, which snnTorch cannot read")
+    return tuple(found)
 
 
 def _neurons(net: Steps, node: Node[Op], cells: Cells) -> tuple[Layer, Array]:
@@ -102,3 +133,22 @@ def _summing(pool: SumPool2d, channels: int) -> Conv2d:
     weight = np.zeros((channels, channels, *pool.kernel))
     weight[range(channels), range(channels)] = 1
     return Conv2d(weight=weight, bias=np.zeros(channels), stride=pool.stride, padding=pool.padding)
+
+
+def _ungrouped(conv: Conv2d) -> Conv2d:
+    """One group, with zeros where channels did not meet."""
+    outputs, per, *kernel = conv.weight.shape
+    if conv.groups == 1:
+        return conv
+    weight = np.zeros((outputs, per * conv.groups, *kernel))
+    each = outputs // conv.groups
+    for group in range(conv.groups):
+        own = slice(group * each, (group + 1) * each)
+        weight[own, group * per : (group + 1) * per] = conv.weight[own]
+    return Conv2d(
+        weight=weight,
+        bias=conv.bias,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+    )

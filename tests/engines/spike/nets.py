@@ -110,6 +110,14 @@ def every(rng) -> dict[str, Net]:
             linear(rng, 8, 4),
             lif((4,)),
         ),
+        "conv, square": chain(
+            (4, 7, 7),
+            conv(rng, 4, 6, groups=2, stride=(2, 1), padding=(1, 0), dilation=(1, 2), bias=0),
+            lif((6, 4, 3)),
+            Flatten(),
+            affine(rng, 72, 4),
+            lif((4,)),
+        ),
         "delay": chain(
             (20,),
             Delay(delay=rng.integers(0, 9, 20) * 1e-4),
