@@ -26,6 +26,7 @@ PARTS: dict[str, list[str]] = {
     **{name: ["left_more.py", name] for name in ("zeroeval", "bfcl", "swebench")},
     "routing": ["left_routing.py"],
     "answers": ["left_answers.py"],
+    "sure": ["left_sure.py"],
 }
 
 

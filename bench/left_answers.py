@@ -7,7 +7,6 @@ not written on. The folder of the data is named by BICAMERAL_DATA, as in left_da
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
@@ -66,6 +65,7 @@ def letters() -> None:
         if reported(row["question"]):
             counts[row["model"]].update(_facts(row))
             counts["all"].update(_facts(row))
+    print("\n### Reading answers again: letters of MMLU-Pro\n")
     print("| model | answers | same letter | same, phrase given | only theirs (right) |", end="")
     print(" neither | only ours (right) | accuracy theirs | ours |")
     print("|---" * 9 + "|")
@@ -112,6 +112,7 @@ def verdicts() -> None:
                 right = ours == answers.key(kind, row["question"], row["gold"])
                 fact = "none" if ours is None else f"{right} {row['correct']}"
                 counts[row["task"], kind].update(["n", fact] + ["same"] * (right == row["correct"]))
+    print("\n### Reading answers again: ZeroEval's verdicts\n")
     print("| task | read as | answers | same verdict | ours only | theirs only | no key |")
     print("|---" * 7 + "|")
     for (task, kind), c in counts.items():
@@ -135,7 +136,6 @@ def _share(part: int, whole: int) -> str:
 if __name__ == "__main__":
     try:
         letters()
-        print()
         verdicts()
     except Missing as missing:
-        sys.exit(str(missing))
+        print(missing)

@@ -106,6 +106,7 @@ def zeroeval() -> None:
     minds = {
         "auto, at most 3 calls": Mind("auto", rising, budget=3 * CALL),
         "auto, at most 6 calls": Mind("auto", rising, budget=6 * CALL),
+        "vote, at most 6 calls": Mind("vote", rising, budget=6 * CALL),
         "auto": Mind("auto"),
     }
     for task in ("math-l5", "crux", "gsm"):

@@ -246,23 +246,37 @@ def _sized(whole: Outcomes, rows: int, members: int) -> Outcomes:
 
 
 SECTIONS: dict[str, tuple[Row, Callable[[], Iterator[Row]]]] = {
-    "Two models": (("data", "router", "APGR", "CPT 50 / 80"), pair_mmlu),
-    "Two models, arithmetic": (("data", "router", "APGR", "CPT 50 / 80"), pair_gsm8k),
-    "Seven models": (("data", "router", "in distribution", "out of distribution"), seven),
-    "Calibration": (("data", "Brier", "ECE", "AUC"), calibrated),
-    "A new member": (("estimates", "Brier", "AUC"), placed),
-    "Speed": (("what", "time"), speed),
+    "Routing between two models: the pair of RouteLLM": (
+        ("data", "router", "APGR", "CPT 50 / 80"),
+        pair_mmlu,
+    ),
+    "Routing between two models, arithmetic": (
+        ("data", "router", "APGR", "CPT 50 / 80"),
+        pair_gsm8k,
+    ),
+    "Routing between seven models: RouterDC": (
+        ("data", "router", "in distribution", "out of distribution"),
+        seven,
+    ),
+    "How far estimates can be trusted, on held-out folds": (
+        ("data", "Brier", "ECE", "AUC"),
+        calibrated,
+    ),
+    "A new member, placed by probes": (("estimates", "Brier", "AUC"), placed),
+    "Speed of estimates": (("what", "time"), speed),
 }
 
 
 def main() -> None:
     for title, (header, rows) in SECTIONS.items():
-        print(f"\n### {title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
         try:
-            for row in rows():
-                print(f"| {' | '.join(row)} |", flush=True)
+            found = list(rows())
         except left_data.Missing as missing:
-            print(f"\n{missing}")
+            print(f"{title}: {missing}")
+            continue
+        print(f"\n### {title}\n\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
+        for row in found:
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,10 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=2000)
     asked = parser.parse_args()
     rows = [row for row in live_record.rows() if row.tokens]
+    if not rows:
+        print(f"skipped: no answers in {live_record.path()}; `make bench-live` records them")
+        return
+    print("\n### How sure an answer sounds, read in five ways\n")
     columns = ("member, questions", "right %", *WAYS, "both less mean", "both less result")
     print(f"| {' | '.join(columns)} |\n" + "|---" * len(columns) + "|")
     for split in ("fit", "test"):
