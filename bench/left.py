@@ -22,7 +22,9 @@ PAGE = HERE.parent / "docs" / "measurements.md"
 BEGIN, END = "<!-- make bench-left -->", "<!-- end of make bench-left -->"
 PARTS: dict[str, list[str]] = {
     **{pool: ["left_mmlu.py", pool] for pool in "ABCD"},
-    "again": ["left_mmlu.py", "A", "C", "--again"],
+    "cascade": ["left_mmlu.py", "A-cascade"],
+    "again-A": ["left_mmlu.py", "A", "--again"],
+    "again-C": ["left_mmlu.py", "C", "--again"],
     **{name: ["left_more.py", name] for name in ("zeroeval", "bfcl", "swebench")},
     "routing": ["left_routing.py"],
     "answers": ["left_answers.py"],

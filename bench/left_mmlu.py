@@ -1,11 +1,12 @@
 """MMLU-Pro: minds learned on four folds, replayed on the fifth, as Markdown.
 
-    python bench/left_mmlu.py [A] [B] [C] [D] [--again]
+    python bench/left_mmlu.py [A] [B] [C] [D] [A-cascade] [--again]
 
 Pools: A everybody but gemini-3.1-pro, B everybody (one dominates), C five Chinese open models,
-D without GPT-4o too, against which it is measured. `--again`: answers as the product reads them
-from the recorded texts, for the 12 members that have texts. Folds go by the wording of the
-question, without its options. The folder of the data is named by BICAMERAL_DATA.
+D without GPT-4o too, against which it is measured; A-cascade has cascades over A. `--again`:
+answers as the product reads them from the recorded texts, for the 12 members that have texts. Folds
+go by the wording of the question, without its options. The folder of the data is named by
+BICAMERAL_DATA.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ POOLS: Mapping[str, tuple[str, Mapping[str, Mind]]] = {
             "auto, half the best's cost": Mind("auto", WORTHS, share=0.5),
             "auto, 15 % of the best's cost": Mind("auto", WORTHS, share=0.15),
             "route": Mind("route"),
+        },
+    ),
+    "A-cascade": (
+        "without gemini-3.1-pro, by cascades",
+        {
+            "cascade, 15 % of the best's cost": Mind("cascade", WORTHS, share=0.15),
             "cascade, half the best's cost": Mind("cascade", WORTHS, share=0.5),
         },
     ),
@@ -108,7 +115,7 @@ def outsider(outcomes: Outcomes, again: bool) -> Replayed:
 def show(pool: str, again: bool) -> None:
     """The minds of a pool beside the baselines, on the same prompts."""
     title, minds = POOLS[pool]
-    outcomes = left_data.mmlupro(pool, again=again)
+    outcomes = left_data.mmlupro(pool[0], again=again)
     if pool == "D":
         known = set(left_data.mmlupro("A", again=again).ids)
         outcomes = outcomes.rows(np.array([name in known for name in outcomes.ids]))
