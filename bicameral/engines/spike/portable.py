@@ -82,8 +82,8 @@ def obstacles(net: Net) -> tuple[str, ...]:
             )
         if isinstance(node.layer, Conv2d) and len(set(node.layer.weight.shape[2:])) > 1:
             found.append(
-                f"node '{node.name}' has a kernel that is not square, of which nir computes a wrong "
-                "shape, so that all readers that let it check refuse the file"
+                f"node '{node.name}' has a kernel that is not square, of which nir computes "
+                "a wrong shape: readers that let it check refuse the file"
             )
         if node.delayed:
             found.append(f"node '{node.name}' closes a loop, which snnTorch cannot read")
