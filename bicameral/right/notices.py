@@ -117,12 +117,13 @@ class Undescribed(Struct, frozen=True, kw_only=True, tag_field="event", tag="und
 
 
 class Ended(Struct, frozen=True, kw_only=True, tag_field="event", tag="ended"):
-    """Event `id` is over; `peak` is the highest score in it."""
+    """Event `id` is over; `peak` is the highest score in it, `asked` whether it ever woke."""
 
     id: str
     start: float
     end: float
     peak: float
+    asked: bool
 
 
 class Down(Struct, frozen=True, kw_only=True, tag_field="event", tag="down"):

@@ -19,10 +19,11 @@ _decode = msgspec.msgpack.Decoder(Sighting).decode
 
 
 class Pending:
-    """At most `limit` sightings and 256 MB; `newest_first` for what is live."""
+    """At most `limit` sightings and `most` bytes; `newest_first` for what is live."""
 
-    def __init__(self, limit: int, *, newest_first: bool) -> None:
+    def __init__(self, limit: int, *, newest_first: bool, most: int = _BYTES) -> None:
         self._limit = limit
+        self._most = most
         self._order = "DESC" if newest_first else "ASC"
         self._bytes = 0
         self._count = 0
@@ -44,7 +45,7 @@ class Pending:
         self._bytes += len(body)
         self._count += 1
         shed = []
-        while self._count > self._limit or (self._bytes > _BYTES and self._count > 1):
+        while self._count > self._limit or (self._bytes > self._most and self._count > 1):
             shed += self._pop("SELECT seq, size, body FROM waiting ORDER BY born, seq LIMIT 1")
         return shed
 

@@ -127,23 +127,23 @@ class _Perceiving:
         return own if self._settings.threshold is None else self._settings.threshold
 
     def _tell(self, frame: Frame, score: float, seen: Seen) -> Generator[Told]:
+        if seen.ended is not None and not seen.ended.asked and self._best is not None:
+            best, view, peak = self._best
+            self._stormed(best, peak, view)
         if seen.ask == "digest" and self._storm is not None:
             shot, peak = self._storm
             yield self._sighting(seen, frame.at, peak, shot)
         elif seen.ask is not None:
             best, view, peak = self._best or (frame, None, score)
-            at = frame if self._kind == "sound" else best
-            yield self._sighting(seen, best.at, peak, self._ring.shot(at, view))
-        elif seen.ended is not None and seen.reason == "budget" and self._best is not None:
-            self._stormed(self._best[0], self._best[2], self._best[1])
-        if seen.ask is not None:
-            self._best = None
+            heard = frame if self._kind == "sound" else best
+            yield self._sighting(seen, best.at, peak, self._ring.shot(heard, view))
         if seen.digest is not None:
             self._storm = None
             yield seen.digest
         if seen.ended is not None:
-            self._best = None
             yield seen.ended
+        if seen.ask is not None or seen.ended is not None:
+            self._best = None
 
     def _stormed(self, frame: Frame, score: float, view: NDArray[np.uint8] | None = None) -> None:
         """Keep what the height of a storm looked like."""

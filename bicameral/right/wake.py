@@ -7,6 +7,7 @@ answered with what became of it, so that the suppressed add up and a miss can be
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bicameral.right.notices import Digest, Ended, Phase, Reason
 from bicameral.right.settings import WatchSettings
@@ -134,9 +135,9 @@ class Waker:
             reason = "settling"
             if at - event.start >= self._settle:
                 reason = "budget"
-                if self._bucket.take(at):
+                if self._may_ask(at):
                     return self._ask(event, "start", at, best)
-        elif self._again(event, at) and self._bucket.take(at):
+        elif self._again(event, at) and self._may_ask(at):
             return self._ask(event, "update", at, best)
         return Seen(reason=reason, id=event.id, best=best)
 
@@ -152,14 +153,15 @@ class Waker:
         """The end of an event, which is asked about now if it was not before."""
         self._event = None
         self._cool_until = at + self._settings.cooldown
-        ended = Ended(id=event.id, start=event.start, end=event.high, peak=event.peak)
-        if event.asked is None and self._bucket.take(at):
+        asked = event.asked is not None
+        ended = Ended(id=event.id, start=event.start, end=event.high, peak=event.peak, asked=asked)
+        if not asked and self._may_ask(at):
+            ended = replace(ended, asked=True)
             return Seen(reason=None, ask="start", id=event.id, best=best, ended=ended)
-        reason: Reason = "quiet"
-        if event.asked is None:
-            reason = "budget"
+        if not asked:
             self._storm.add(event.start, event.high, event.peak, event.peak_at)
-        return Seen(reason=reason, id=event.id, ended=ended)
+        seen = self._idle(at, "quiet" if asked else "budget")
+        return replace(seen, id=seen.id or event.id, ended=ended)
 
     def _cooled(self, at: float, score: float) -> None:
         """An event that would have begun in the cool-down is part of the storm, once."""
@@ -168,12 +170,20 @@ class Waker:
             self._storm.add(at, at, score, at)
 
     def _idle(self, at: float, reason: Reason) -> Seen:
-        if self._storm.events and at - self._storm.start >= self._settings.summary:
-            digest = self._digest()
-            if self._bucket.take(at):
-                return Seen(reason=None, ask="digest", id=f"d{self._events}", digest=digest)
-            return Seen(reason=reason, digest=digest)
+        if not self._storm_due(at):
+            return Seen(reason=reason)
+        if self._bucket.take(at):
+            return Seen(reason=None, ask="digest", id=f"d{self._events}", digest=self._digest())
+        if at - self._storm.start >= 2 * self._settings.summary:
+            return Seen(reason=reason, digest=self._digest())
         return Seen(reason=reason)
+
+    def _may_ask(self, at: float) -> bool:
+        """Take a token for one event, unless the next one is for the many of a storm."""
+        return not self._storm_due(at) and self._bucket.take(at)
+
+    def _storm_due(self, at: float) -> bool:
+        return bool(self._storm.events) and at - self._storm.start >= self._settings.summary
 
     def _digest(self) -> Digest:
         storm, self._storm = self._storm, _Storm()

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 8
 _FAR = 3
-_SHIFTS = tuple((y, x) for y in range(-_FAR, _FAR + 1) for x in range(-_FAR, _FAR + 1))
-_HERE = _SHIFTS.index((0, 0))
+_SHIFTS = tuple((y, x) for y in range(2 * _FAR + 1) for x in range(2 * _FAR + 1))
 _LIGHTNING = 0.8
 
 
@@ -58,33 +57,48 @@ class Motion:
     def _moving(self, now: NDArray[np.float32], before: NDArray[np.float32]) -> float:
         import numpy as np
 
-        apart = _search(now, before)
-        best = apart.argmin(axis=0)
-        least = apart.min(axis=0)
-        here = apart[_HERE]
+        blocks, fields = _cut(now, before)
+        here = _apart(blocks, fields[..., _FAR:-_FAR, _FAR:-_FAR])
         changed = here > self._contrast
-        moved = changed & (least < 0.6 * here)
-        new = changed & (least > 2 * self._contrast) & ~moved
+        if not changed.any():
+            return 0.0
+        best, least = _search(blocks[changed], fields[changed])
+        moved = least < 0.6 * here[changed]
+        new = (least > 2 * self._contrast) & ~moved
         if changed.mean() > _LIGHTNING and new.mean() > moved.mean():
             return 0.0  # another scene, or lightning
-        if moved.mean() > 0.5:
+        if moved.sum() > 0.5 * changed.size:
             camera = np.bincount(best[moved], minlength=len(_SHIFTS)).argmax()
             moved &= best != camera
-        return 100 * float((moved | new).mean())
+        return 100 * float((moved | new).sum() / changed.size)
 
 
-def _search(now: NDArray[np.float32], before: NDArray[np.float32]) -> NDArray[Any]:
-    """Per shift and block, the mean difference of the two, each block's own mean taken out."""
-    import numpy as np
+def _cut(now: NDArray[np.float32], before: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+    """The blocks, and for each the field of the picture before in which it is looked for."""
+    from numpy.lib.stride_tricks import sliding_window_view
 
     rows = (now.shape[0] - 2 * _FAR) // _BLOCK
     columns = (now.shape[1] - 2 * _FAR) // _BLOCK
-    height, width = rows * _BLOCK, columns * _BLOCK
-    middle = now[_FAR : _FAR + height, _FAR : _FAR + width]
-    found = np.empty((len(_SHIFTS), rows, columns), np.float32)
-    for index, (y, x) in enumerate(_SHIFTS):
-        there = before[_FAR + y : _FAR + y + height, _FAR + x : _FAR + x + width]
-        blocks = (middle - there).reshape(rows, _BLOCK, columns, _BLOCK)
-        level = blocks.mean(axis=(1, 3), keepdims=True)
-        found[index] = abs(blocks - level).mean(axis=(1, 3))
-    return found
+    middle = now[_FAR : _FAR + rows * _BLOCK, _FAR : _FAR + columns * _BLOCK]
+    blocks = middle.reshape(rows, _BLOCK, columns, _BLOCK).swapaxes(1, 2)
+    side = _BLOCK + 2 * _FAR
+    fields = sliding_window_view(before, (side, side))[::_BLOCK, ::_BLOCK]
+    return blocks, fields[:rows, :columns]
+
+
+def _apart(blocks: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """The mean difference of each block, the difference of their means taken out."""
+    plain = blocks - others
+    level = plain.mean(axis=(-2, -1), keepdims=True)
+    apart: NDArray[Any] = abs(plain - level).mean(axis=(-2, -1))
+    return apart
+
+
+def _search(blocks: NDArray[Any], fields: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Per block the shift at which it differs least from its field, and by how much."""
+    import numpy as np
+
+    found = np.stack(
+        [_apart(blocks, fields[:, y : y + _BLOCK, x : x + _BLOCK]) for y, x in _SHIFTS]
+    )
+    return found.argmin(axis=0), found.min(axis=0)
