@@ -99,7 +99,7 @@ class Finder:
                     _share(face.bottom, height),
                 ),
             )
-            for face in _distinct(found)
+            for face in _distinct(self._cv, found)
         ]
 
     def _faces(self, part: Pixels, left: int, top: int) -> Iterator[_Face]:
@@ -159,25 +159,11 @@ def _squared(cv: Any, part: Pixels, scale: float) -> NDArray[np.float32]:
     return values.copy()
 
 
-def _distinct(faces: list[_Face]) -> list[_Face]:
+def _distinct(cv: Any, faces: list[_Face]) -> list[_Face]:
     """Each face once, by its surest box."""
-    kept: list[_Face] = []
-    for face in sorted(faces, reverse=True):
-        if all(_overlap(face, other) < _SAME for other in kept):
-            kept.append(face)
-    return kept
-
-
-def _overlap(a: _Face, b: _Face) -> float:
-    """Shared area over joint area."""
-    wide = min(a.right, b.right) - max(a.left, b.left)
-    high = min(a.bottom, b.bottom) - max(a.top, b.top)
-    shared = max(0.0, wide) * max(0.0, high)
-    return shared / (_area(a) + _area(b) - shared)
-
-
-def _area(face: _Face) -> float:
-    return (face.right - face.left) * (face.bottom - face.top)
+    boxes = [(f.left, f.top, f.right - f.left, f.bottom - f.top) for f in faces]
+    kept = cv.dnn.NMSBoxes(boxes, [face.sure for face in faces], 0.0, _SAME) if faces else ()
+    return [faces[at] for at in kept]
 
 
 def _share(at: float, length: int) -> float:
