@@ -31,28 +31,23 @@ def variants(folder: Path, cores: list[int], tokens: int) -> list[Variant]:
     a, b = cores
     both = f"{a},{b}"
 
-    def process(name: str, role: str, on: object, threads: int, slots: int, *more: str) -> Process:
+    def process(name: str, on: object, threads: int, slots: int, *more: str) -> Process:
         socket = folder / name
         return Process(
             socket,
             [
-                *(role, str(socket), "--cores", str(on), "--threads", str(threads)),
+                *(str(socket), "--cores", str(on), "--threads", str(threads)),
                 *("--slots", str(slots), "--tokens", str(tokens), *more),
             ],
         )
 
-    eyes = process("eyes", "perceiver", a, 1, 1)
     return [
-        Variant("one process, 2 threads a model", [process("one", "whole", both, 2, 2)]),
-        Variant("one process, 1 thread a model", [process("one-1", "whole", both, 1, 2)]),
-        Variant(
-            "two processes, a core each",
-            [process("reasoner", "reasoner", b, 1, 2, "--eyes", str(eyes.socket))],
-            eyes,
-        ),
+        Variant("one process, 2 threads a model", [process("one-2", both, 2, 2)]),
+        Variant("one process, 1 thread a model", [process("one-1", both, 1, 2)]),
+        Variant("two processes, a core each", [process("two", b, 1, 2, "--eyes", str(a))]),
         Variant(
             "two replicas, a core each",
-            [process(f"replica-{core}", "whole", core, 1, 1) for core in cores],
+            [process(f"replica-{core}", core, 1, 1) for core in cores],
         ),
     ]
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from split_wire import Ask, Told, packed, unpacked
 
 WORKER = Path(__file__).with_name("split_worker.py")
@@ -84,10 +85,16 @@ class Process:
             stdout=subprocess.DEVNULL,
         )
 
-    def kill(self) -> None:
+    def stop(self) -> None:
         assert self.popen
-        self.popen.send_signal(signal.SIGKILL)
+        self.popen.kill()
         self.popen.wait()
+
+    def crash(self) -> None:
+        """Kill the process in which perception runs: a child of this one, or this one."""
+        assert self.popen
+        apart = psutil.Process(self.popen.pid).children()
+        os.kill(apart[0].pid if apart else self.popen.pid, signal.SIGKILL)
 
     async def watch(self) -> None:
         """Start it again when it dies, for ever."""
@@ -128,11 +135,10 @@ class Door:
 class Variant:
     """A way to lay perception and reasoning over processes and cores."""
 
-    def __init__(self, name: str, doors: list[Process], eyes: Process | None = None) -> None:
+    def __init__(self, name: str, processes: list[Process]) -> None:
         self.name = name
-        self.doors = [Door(process) for process in doors]
-        self.processes = [*doors, *([eyes] if eyes else [])]
-        self.perceiver = eyes or doors[0]  # what dies when perception crashes
+        self.processes = processes
+        self.doors = [Door(process) for process in processes]
         self._numbers = itertools.count(1)
         self.pictures = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -141,8 +147,9 @@ class Variant:
         for process in self.processes:
             process.start()
         self._tasks = [asyncio.create_task(door.stay()) for door in self.doors]
+        async with asyncio.timeout(LONGEST):
+            await self._up(all)
         self._tasks += [asyncio.create_task(process.watch()) for process in self.processes]
-        await self._up(all)
 
     async def _up(self, enough: Callable[[Iterable[object]], bool] = any) -> None:
         """Wait until a process listens, or all of them do."""
@@ -154,7 +161,7 @@ class Variant:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for process in self.processes:
-            process.kill()
+            process.stop()
 
     @property
     def crossed(self) -> int:
@@ -238,7 +245,7 @@ async def crash(variant: Variant, seconds: float, seed: int) -> list[Result]:
 
     async def killer() -> None:
         await asyncio.sleep(seconds / 3)
-        variant.perceiver.kill()
+        variant.processes[0].crash()
 
     pictured, *_ = await asyncio.gather(closed(variant, 3, seconds, seed), plain(), killer())
     return results + pictured

@@ -1,4 +1,4 @@
-"""What the processes of bench/split.py say to each other, over Unix sockets, in MessagePack."""
+"""What bench/split.py and its processes say to each other, over Unix sockets, in MessagePack."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
-
-from bicameral.types import Percept
 
 T = TypeVar("T")
 
@@ -24,8 +22,8 @@ class Ask(Struct):
 class Told(Struct):
     """The answer. Times are readings of the machine's monotonic clock, the same in all processes.
 
-    `gap` is the longest pause between two tokens; `crossed` counts all bytes that this process has
-    handed to perception and back in its life.
+    `gap` is the longest pause between two tokens; `crossed` counts all bytes that went between
+    reasoning and a perception apart from it, both ways, in the life of this process.
     """
 
     id: int
@@ -36,21 +34,6 @@ class Told(Struct):
     tokens: int = 0
     error: str = ""
     crossed: int = 0
-
-
-class Look(Struct):
-    """A picture that perception is to look at."""
-
-    id: int
-    picture: bytes
-
-
-class Seen(Struct):
-    """What it found."""
-
-    id: int
-    percepts: tuple[Percept, ...] = ()
-    error: str = ""
 
 
 def packed(value: Struct) -> bytes:
