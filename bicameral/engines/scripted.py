@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -34,6 +34,8 @@ from bicameral.types import (
     Feature,
     Finish,
     Modality,
+    Part,
+    Percept,
     Reach,
     Reasoning,
     Request,
@@ -53,6 +55,7 @@ class Options(MemberOptions, frozen=True, kw_only=True):
 
     `delay` passes before every piece (a word), in seconds; `die_after` pieces the stream breaks;
     `confidence` is the probability it claims for every token; `usage` false: it reports none.
+    `percepts` is what it perceives in any media, if asked to perceive.
     """
 
     reply: str = ""
@@ -71,6 +74,7 @@ class Options(MemberOptions, frozen=True, kw_only=True):
     emits: tuple[Modality, ...] = (Modality.TEXT,)
     extra: tuple[str, ...] = ()
     context: int | None = None
+    percepts: tuple[Percept, ...] = ()
 
 
 @asynccontextmanager
@@ -143,8 +147,10 @@ class Scripted:
             yield Delta(piece, by=self._card.name, logprobs=self._logprobs(request, piece))
         yield Done(usage=self._usage(request, len(pieces)), reason=reason, by=self._card.name)
 
-    def _script(self, request: Request) -> tuple[list[Text | Reasoning | ToolCall], Finish]:
+    def _script(self, request: Request) -> tuple[Sequence[Part], Finish]:
         o = self._options
+        if request.output is Modality.PERCEPT:
+            return o.percepts, "stop"
         if o.calls_tools and request.tools and not _after_tool(request):
             first, *more = _words(o.tool_arguments) or [""]
             call = ToolCall(id="call_0", name=request.tools[0].name, arguments=first)
@@ -155,7 +161,7 @@ class Scripted:
         words = _words(text)
         limit = request.sampling.max_tokens
         cut = limit is not None and limit < len(words)
-        thought: list[Text | Reasoning | ToolCall] = [Reasoning(o.reasoning)] if o.reasoning else []
+        thought: list[Part] = [Reasoning(o.reasoning)] if o.reasoning else []
         return [*thought, *map(Text, words[:limit])], "length" if cut else "stop"
 
     def _logprobs(self, request: Request, piece: object) -> tuple[TokenLogprob, ...]:

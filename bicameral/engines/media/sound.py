@@ -44,6 +44,20 @@ def blocks(data: bytes, longest: float) -> Iterator[Samples]:
         raise _wrong(f"cannot be decoded: {error.error_string}") from error
 
 
+def seconds(data: bytes) -> float | None:
+    """How long the sound lasts as its header has it; None if that cannot be known.
+
+    ImportError without soundfile.
+    """
+    library: Any = importlib.import_module("soundfile")
+    try:
+        with library.SoundFile(io.BytesIO(data)) as file:
+            known = 0 < file.frames < 2**62 and file.samplerate > 0
+            return file.frames / file.samplerate if known else None
+    except library.LibsndfileError:
+        return None
+
+
 def _mono(file: Any, longest: float) -> Iterator[Samples]:
     frames = 0
     while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
