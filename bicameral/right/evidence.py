@@ -68,12 +68,13 @@ class Ring:
             return
         if frame.events is not None:
             self._windows.append(frame)
-        if self._shots and frame.at - self._shots[-1].at < 0.95 / CLIP_FPS:
-            return
-        if self._seconds:
-            self._shots.append(Shot(frame.at, jpeg(self.view(frame), _CLIP_SIDE)))
         while self._shots and self._shots[0].at < frame.at - self._seconds:
             self._shots.popleft()
+        if self._seconds and self._due(frame.at):
+            self._shots.append(Shot(frame.at, jpeg(self.view(frame), _CLIP_SIDE)))
+
+    def _due(self, at: float) -> bool:
+        return not self._shots or at - self._shots[-1].at >= 0.95 / CLIP_FPS
 
     def view(self, frame: Frame) -> NDArray[np.uint8]:
         """`frame` as a picture; of events the last tenth of a second."""

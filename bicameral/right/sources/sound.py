@@ -84,9 +84,9 @@ class Resampler:
     def __init__(self, rate: int) -> None:
         import numpy as np
 
-        self._step = rate / RATE
-        self._next = 0.0
-        width = max(1.0, self._step)
+        self._rate = rate
+        self._taken = self._given = 0
+        width = max(1.0, rate / RATE)
         count = int(_TAPS * width) | 1
         x = (np.arange(count) - count // 2) / width
         taps = np.sinc(0.9 * x) * np.hanning(count + 2)[1:-1]
@@ -97,17 +97,17 @@ class Resampler:
         """What the block adds; joined, the results are the whole sound."""
         import numpy as np
 
-        if self._step == 1.0:
+        if self._rate == RATE:
             return block
         # One sample of the past is kept, so that the first new one has a left neighbour.
         whole = np.concatenate([self._tail, block])
         smooth = np.convolve(whole, self._taps, "valid")
         self._tail = whole[len(whole) - len(self._taps) :]
-        points = np.arange(self._next, len(smooth) - 1, self._step)
-        if len(points):
-            self._next = points[-1] + self._step
-        self._next -= len(block)
-        heard = np.interp(points, np.arange(len(smooth)), smooth)
+        # Counted in whole samples, so that hours of rounding do not add up.
+        end = -(-(self._taken + len(block)) * RATE // self._rate)
+        points = np.arange(self._given, end) * self._rate - self._taken * RATE
+        self._taken, self._given = self._taken + len(block), end
+        heard = np.interp(points / RATE, np.arange(len(smooth)), smooth)
         return np.asarray(heard, np.float32)
 
 
