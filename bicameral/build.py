@@ -45,7 +45,20 @@ def member(name: str, table: Mapping[str, Any], source: str) -> AbstractAsyncCon
         options.price()
     except ValueError as error:
         raise ConfigError(f"{source}: [{where}] {error}") from error
-    return _opened(engine.open(name, options), source)
+    if options.apart is False:
+        return _opened(engine.open(name, options), source)
+    return _apart(name, table, options.apart, source)
+
+
+def _apart(
+    name: str, table: Mapping[str, Any], how: bool | dict[str, Any], source: str
+) -> AbstractAsyncContextManager[Model]:
+    from bicameral.right import apart
+
+    chosen = how if isinstance(how, dict) else {}
+    settings = convert(chosen, apart.Settings, source, f"models.{name}.apart")
+    plain = {key: value for key, value in table.items() if key != "apart"}
+    return apart.open(name, plain, settings, source)
 
 
 @asynccontextmanager

@@ -35,7 +35,8 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
     """What every [models.NAME] table takes; an engine's Options add its own keys.
 
     `price_*` are dollars per million tokens, written as strings so that they stay exact. `quality`
-    is the probability that its answers are right, for minds that have not learned it.
+    is the probability that its answers are right, for minds that have not learned it. `apart`: it
+    runs in a process of its own, as its [models.NAME.apart] table says, or with true as usual.
     """
 
     engine: str
@@ -45,6 +46,7 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
     price_output: str | None = None
     price_cached_input: str | None = None
     quality: Annotated[float, Meta(ge=0, le=1)] | None = None
+    apart: bool | dict[str, Any] = False
 
     def price(self) -> Price | None:
         """The price in nano-dollars per million tokens; None if it is not given."""

@@ -11,6 +11,7 @@ import msgspec
 
 from bicameral import engines
 from bicameral.config import JournalOptions, MemberOptions, MindOptions, RightOptions, ServerOptions
+from bicameral.right.apart import Settings
 
 HEAD = """# The config file
 
@@ -29,6 +30,7 @@ def page() -> str:
         _section(f'[models.NAME], engine = "{name}"', engines.find(name).Options, shared)
         for name in engines.ENGINES
     ]
+    parts.append(_section("[models.NAME.apart]", Settings, ()))
     parts.append(_section("[minds.NAME]", MindOptions, ()))
     parts.append(_section("[server]", ServerOptions, ()))
     parts.append(_section("[journal]", JournalOptions, ()))
