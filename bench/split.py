@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -174,4 +175,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--loads", type=lambda text: [float(part) for part in text.split(",")], default=[0.4, 0.8]
     )
+    # So that a run that is stopped takes its processes with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     asyncio.run(main(parser.parse_args()))

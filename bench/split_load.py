@@ -229,6 +229,8 @@ async def alone(variant: Variant, times: int, seed: int) -> tuple[float, float, 
         looks.append(seen.told.done - seen.due)
         picture, _ = next(pictures)
         whole = await variant.ask(QUESTION, picture)
+        if seen.failed or whole.failed:
+            raise RuntimeError(f"{variant.name}: {seen.told.error or whole.told.error}")
         wholes.append(whole.told.done - whole.due)
     look, both = sorted(looks)[times // 2], sorted(wholes)[times // 2]
     return look, both - look, both

@@ -71,7 +71,7 @@ async def test_a_body_of_exactly_the_limit_is_taken_in_pieces_of_one_byte():
     "slow", [Drip(b"x", pause=0.05), picture(Wait(60), PNG), picture(PNG, Wait(60), PNG)]
 )
 async def test_a_slow_host_is_left_when_the_time_is_up(slow):
-    async with Upstream() as up, fetching(up, fetch_seconds=0.3) as fetcher:
+    async with Upstream() as up, fetching(up, fetch_seconds=1.0) as fetcher:
         up.script(slow)
         error = await refusal(fetcher, address(up))
         assert error.code == "fetch_timeout"
