@@ -95,7 +95,7 @@ class Stream:
     def __init__(
         self, kind: str, seed: int, seconds: float, *, gap: float = 45.0, unseen: bool | None = None
     ) -> None:
-        self.kind, self.seconds = kind, seconds
+        self.kind, self.seed, self.seconds = kind, seed, seconds
         self.frames_total = int(seconds * FPS)
         self._rng = np.random.default_rng([seed, (*TRAINED, *HELD_OUT).index(kind)])
         self._unseen = kind in HELD_OUT if unseen is None else unseen
