@@ -53,7 +53,7 @@ def conv_layers(rng: np.random.Generator) -> tuple[Layers, tuple[int, ...]]:
         ("lif",),
         ("pool", 2),
         ("flatten",),
-        ("linear", rng.normal(0.02, 0.15, (10, 576))),
+        ("linear", rng.normal(0.02, 0.15, (10, 784))),
         ("lif",),
     ]
     return layers, (2, 34, 34)
