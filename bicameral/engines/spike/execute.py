@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from bicameral.engines.spike.convolve import Convolution
 from bicameral.engines.spike.graph import Affine, Conv2d, Flatten, Linear, Net, Node, SumPool2d
 from bicameral.engines.spike.ops import (
     Fire,
@@ -28,7 +29,6 @@ from bicameral.engines.spike.ops import (
     Hold,
     Index,
     Pool,
-    Scatter,
     Signal,
     Spikes,
     sparse,
@@ -223,12 +223,12 @@ def _compiled(net: Steps, dtype: Any) -> list[_Node]:
 
 def _operation(
     step: Node[Op], order: Index | None, dtype: Any
-) -> Gather | Scatter | Pool | Fire | Hold | None:
+) -> Gather | Convolution | Pool | Fire | Hold | None:
     match step.layer:
         case Affine() | Linear() as op:
             return Gather(op, dtype)
         case Conv2d() as op:
-            return Scatter(op, step.takes, step.shape, dtype)
+            return Convolution(op, step.takes, step.shape, dtype)
         case SumPool2d() as op:
             return Pool(op, step.takes, step.shape, dtype)
         case Cells() as op:
@@ -239,9 +239,9 @@ def _operation(
             return Hold(lag)
 
 
-def _fan_out(op: Gather | Scatter | Pool | Fire | Hold | None) -> int | Index:
+def _fan_out(op: Gather | Convolution | Pool | Fire | Hold | None) -> int | Index:
     """Operations an input causes: one number where all inputs cause as many."""
-    if not isinstance(op, Gather | Scatter | Pool):
+    if not isinstance(op, Gather | Convolution | Pool):
         return 0
     same = op.fan_out.size and (op.fan_out == op.fan_out[0]).all()
     return int(op.fan_out[0]) if same else op.fan_out

@@ -2,9 +2,9 @@
 
 Spikes are ascending indices in NIR's order, with values where they are not all 1. A current is a
 dense array; that of a convolution has its channels last, which `order` tells: the NIR index of
-each of its elements. Weights of spikes are added one after another in ascending order of their
-indices, starting from nothing, then the bias: a sum is the same to the last bit however it is
-computed here.
+each of its elements. Rows of weights are added one after another in ascending order of their
+indices, starting from nothing, then the bias: a sum is the same to the last bit however many rows
+are taken at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from bicameral.engines.spike.graph import Affine, Conv2d, Linear, Shape, SumPool2d
+from bicameral.engines.spike.graph import Affine, Linear, Shape, SumPool2d
 from bicameral.engines.spike.steps import Cells, Lag
 
 Index = NDArray[np.intp]
@@ -94,7 +94,7 @@ def _add_rows(batch: Floats, total: Floats) -> None:
     total[0] = batch[-1, 0]
 
 
-class _Axis:
+class Axis:
     """Which windows an input takes part in, along one axis: for each place a slice and its taps."""
 
     def __init__(self, size: int, out: int, kernel: int, stride: int, pad: int, gap: int) -> None:
@@ -120,80 +120,13 @@ class _Axis:
         return slice(hits[0] + self.margin, hits[-1] + self.margin + 1, gap)
 
 
-class Scatter:
-    """Conv2d: each active input adds its kernel, mirrored, to the outputs it reaches."""
-
-    def __init__(self, op: Conv2d, takes: Shape, shape: Shape, dtype: Any) -> None:
-        self._takes, self._op = takes, op
-        height, width = (
-            _Axis(takes[a + 1], shape[a + 1], op.weight.shape[a + 2], *by)
-            for a, by in enumerate(zip(op.stride, op.padding, op.dilation, strict=True))
-        )
-        self._axes = height, width
-        self._each = shape[0] // op.groups
-        self._field = np.zeros((height.length, width.length, shape[0]), dtype=dtype)
-        inner = (slice(a.margin, a.margin + n) for a, n in zip(self._axes, shape[1:], strict=True))
-        self._inner = self._field[tuple(inner)]
-        self._sum = np.zeros((*shape[1:], shape[0]), dtype=dtype)
-        self._bias = op.bias.astype(dtype) if op.bias.any() else None
-        self._kernels = self._split(dtype)
-        # What an input adds and where to, made when it first fires: about 400 bytes each.
-        self._pairs: dict[int, tuple[Floats, Floats]] = {}
-        count = np.count_nonzero(op.weight.reshape(op.groups, self._each, *op.weight.shape[1:]), 1)
-        count = count.reshape(takes[0], *op.weight.shape[2:])
-        reached = np.einsum("ckl,yk,xl->cyx", count, height.covers, width.covers)
-        self.fan_out = reached.reshape(-1)
-        places = np.arange(math.prod(shape), dtype=np.intp).reshape(shape)
-        self.order: Index | None = places.transpose(1, 2, 0).reshape(-1)
-
-    def _split(self, dtype: Any) -> dict[tuple[int, int, int], Floats]:
-        """The mirrored kernel of each input channel, for each rest of place by stride."""
-        op, (height, width) = self._op, self._axes
-        weight = op.weight.reshape(op.groups, self._each, *op.weight.shape[1:])
-        kernels = {}
-        for channel in range(self._takes[0]):
-            group, member = divmod(channel, op.weight.shape[1])
-            own = weight[group, :, member].transpose(1, 2, 0)
-            for i, rows in enumerate(height.taps):
-                for j, columns in enumerate(width.taps):
-                    part = own[rows][:, columns].astype(dtype)
-                    kernels[channel, i, j] = np.ascontiguousarray(part)
-        return kernels
-
-    def _pair(self, index: int) -> tuple[Floats, Floats]:
-        (height, width), (_, rows, columns) = self._axes, self._takes
-        channel, place = divmod(index, rows * columns)
-        y, x = divmod(place, columns)
-        first = channel // self._op.weight.shape[1] * self._each
-        field = self._field[height.slices[y], width.slices[x], first : first + self._each]
-        pair = field, self._kernels[channel, height.rest[y], width.rest[x]]
-        self._pairs[index] = pair
-        return pair
-
-    def run(self, spikes: Spikes) -> Signal:
-        """The current, channels last; QUIET if there is none."""
-        if not spikes.index.size and self._bias is None:
-            return QUIET
-        self._field.fill(0)
-        values = [1.0] * spikes.index.size if spikes.value is None else spikes.value.tolist()
-        add, known = np.add, self._pairs.get
-        for index, value in zip(spikes.index.tolist(), values, strict=True):
-            field, kernel = known(index) or self._pair(index)
-            add(field, kernel if value == 1.0 else kernel * value, field)
-        if self._bias is None:
-            np.copyto(self._sum, self._inner)
-        else:
-            np.add(self._inner, self._bias, out=self._sum)
-        return self._sum.reshape(-1)
-
-
 class Pool:
     """SumPool2d: each active input adds itself to the windows it lies in."""
 
     def __init__(self, op: SumPool2d, takes: Shape, shape: Shape, dtype: Any) -> None:
         self._size = math.prod(shape)
         axes = [
-            _Axis(takes[a + 1], shape[a + 1], op.kernel[a], op.stride[a], op.padding[a], 1)
+            Axis(takes[a + 1], shape[a + 1], op.kernel[a], op.stride[a], op.padding[a], 1)
             for a in (0, 1)
         ]
         self._table = self._targets(axes, takes, shape)
@@ -201,7 +134,7 @@ class Pool:
         self.fan_out = (self._table < self._size).sum(axis=1)
         self.order: Index | None = None
 
-    def _targets(self, axes: list[_Axis], takes: Shape, shape: Shape) -> Index:
+    def _targets(self, axes: list[Axis], takes: Shape, shape: Shape) -> Index:
         """The windows of each input; what is over points behind the last one."""
         rows, columns = (
             [[p - a.margin for p in range(s.start, s.stop, s.step or 1)] for s in a.slices]

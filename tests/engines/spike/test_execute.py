@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bicameral.engines.spike.convolve import Convolution
 from bicameral.engines.spike.execute import Executor
 from bicameral.engines.spike.graph import chain
+from bicameral.engines.spike.ops import Gather, Spikes
 from bicameral.engines.spike.reference import simulate
 from bicameral.errors import RequestError, WeightsError
-from tests.engines.spike.nets import every, executed, integrate, lif, linear, train
+from tests.engines.spike.nets import conv, every, executed, integrate, lif, linear, train
 
 NAMES = list(every(np.random.default_rng(0)))
 
@@ -28,6 +30,32 @@ def test_spikes_are_those_of_the_reference(name, rate):
     np.testing.assert_array_equal(executed(net, spikes, dtype="float64"), expected)
     if rate >= 0.2:
         assert expected.any(), "a net that is silent proves nothing"
+
+
+@pytest.mark.parametrize("many", [-1, 10**6], ids=["product", "events"])
+@pytest.mark.parametrize("name", [name for name in NAMES if "conv" in name])
+def test_a_convolution_is_the_same_either_way(name, many):
+    net, rng = net_and_rng(name)
+    spikes = train(rng, net, 0.2)
+    run = Executor(net, dtype="float64")
+    for node in run._nodes:
+        if isinstance(node._op, Convolution):
+            node._op.many = many
+    expected = simulate(net, spikes)
+    assert expected.any()
+    for given, wanted in zip(spikes, expected, strict=True):
+        assert run.step(np.flatnonzero(given)).tolist() == np.flatnonzero(wanted).tolist()
+
+
+def test_a_convolution_takes_values_either_way():
+    rng = np.random.default_rng(0)
+    op = conv(rng, 2, 4, stride=(2, 1), padding=(1, 0), groups=2)
+    ways = [Convolution(op, (2, 6, 5), (4, 3, 3), np.float64) for _ in range(2)]
+    ways[0].many, ways[1].many = -1, 10**6
+    for _ in range(3):
+        index = np.sort(rng.choice(60, 20, replace=False))
+        one, other = (way.run(Spikes(index, index / 7)) for way in ways)
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,8 +83,6 @@ def test_the_sum_of_rows_is_the_same_to_the_last_bit_as_row_by_row(outputs, acti
     expected = np.zeros(outputs, dtype=np.float32)
     for row in weights.weight.astype(np.float32).T[index]:
         expected += row
-    from bicameral.engines.spike.ops import Gather, Spikes
-
     np.testing.assert_array_equal(Gather(weights, np.float32).run(Spikes(index)), expected)
 
 
