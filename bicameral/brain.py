@@ -22,6 +22,7 @@ from bicameral.journal.writer import Journal
 from bicameral.ledger.meter import Book, Meter
 from bicameral.model import Fold, Model
 from bicameral.right.senses import Fetcher
+from bicameral.right.settings import options as watch_options
 from bicameral.types import (
     Answer,
     Audio,
@@ -273,6 +274,7 @@ def asking(
 
 async def _grow(config: Config, kept: Mapping[str, _Member], book: Book) -> _Tree:
     """Open the members of `config`, taking over those of `kept` whose table is unchanged."""
+    watch_options(config)
     members: dict[str, _Member] = {}
     async with AsyncExitStack() as undo:
         for name, table in config.models.items():

@@ -198,13 +198,14 @@ class RightOptions(FetchOptions, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The whole file; `models` are still raw tables, read by their engines."""
+    """The whole file; `models` and `watch` are still raw, read by engines and right/settings."""
 
     models: Mapping[str, Mapping[str, Any]] = {}
     minds: Mapping[str, MindOptions] = {}
     server: ServerOptions = ServerOptions()
     journal: JournalOptions = JournalOptions()
     right: RightOptions = RightOptions()
+    watch: Mapping[str, Any] = {}
     source: str = "(embedded default)"
 
 
@@ -238,7 +239,7 @@ def parse(text: str, source: str) -> Config:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: is not valid TOML: {error}") from error
-    _known(tables, ("models", "minds", "server", "journal", "right"), source, "the file")
+    _known(tables, ("models", "minds", "server", "journal", "right", "watch"), source, "the file")
     models = _tables(tables.get("models", {}), source, "models")
     minds = {
         name: convert(table, MindOptions, source, f"minds.{name}")
@@ -248,7 +249,13 @@ def parse(text: str, source: str) -> Config:
     journal = convert(tables.get("journal", {}), JournalOptions, source, "journal")
     right = convert(tables.get("right", {}), RightOptions, source, "right")
     config = Config(
-        models=models, minds=minds, server=server, journal=journal, right=right, source=source
+        models=models,
+        minds=minds,
+        server=server,
+        journal=journal,
+        right=right,
+        watch=tables.get("watch", {}),
+        source=source,
     )
     _check_names(config)
     return config

@@ -12,6 +12,7 @@ import msgspec
 from bicameral import engines
 from bicameral.config import JournalOptions, MemberOptions, MindOptions, RightOptions, ServerOptions
 from bicameral.right.apart import Settings
+from bicameral.right.settings import WatchOptions
 
 HEAD = """# The config file
 
@@ -35,6 +36,7 @@ def page() -> str:
     parts.append(_section("[server]", ServerOptions, ()))
     parts.append(_section("[journal]", JournalOptions, ()))
     parts.append(_section("[right]", RightOptions, ()))
+    parts.append(_section("[watch]", WatchOptions, ()))
     return "\n".join(parts)
 
 

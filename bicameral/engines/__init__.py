@@ -27,6 +27,7 @@ ENGINES = (
     "faces",
     "whisper",
     "vad",
+    "spiking",
 )
 GROUP = "bicameral.engines"
 
