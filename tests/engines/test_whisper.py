@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import math
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +29,19 @@ from bicameral.errors import (  # noqa: E402
 from bicameral.model import collect  # noqa: E402
 from bicameral.types import Modality, Percept, Sampling  # noqa: E402
 from tests.engines.sounds import SPOKEN, flac, hearing, samples, spoken  # noqa: E402
+from tests.engines.whispers import (  # noqa: E402
+    BEFORE,
+    BEGIN,
+    EN,
+    END,
+    TASK,
+    ZH,
+    Scripted,
+    at,
+    scripted_whisper,
+)
+
+UNPATCHED = importlib.import_module("ctranslate2").models.Whisper
 
 # --- features ----------------------------------------------------------------------------------
 
@@ -54,68 +69,21 @@ def test_a_tone_is_loudest_in_its_band_and_silence_is_flat(hertz, band):
 
 # --- a Whisper by script -----------------------------------------------------------------------
 
-WORDS = {word: number for number, word in enumerate(("a", "b", "c", "d", "?"))}
-SPECIAL = (
-    "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|zh|>", "<|transcribe|>",
-    "<|startofprev|>", "<|notimestamps|>",
-)  # fmt: skip
-END, BEGIN, EN, ZH, TASK, BEFORE, ZERO = (*range(5, 11), 12)
 
-
-def at(seconds: float) -> int:
-    return ZERO + round(seconds / 0.02)
+@pytest.fixture
+def whispers() -> Iterator[tuple[str, Scripted]]:
+    with scripted_whisper() as both:
+        yield both
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    """A folder with a tokenizer of five words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(list(SPECIAL))
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    return tmp_path
-
-
-class Scripted:
-    """What CTranslate2's Whisper offers; each attempt takes the next of `script`."""
-
-    is_multilingual = True
-    n_mels = 80
-
-    def __init__(self) -> None:
-        self.script: list[object] = []
-        self.prompts: list[list[int]] = []
-        self.degrees: list[float] = []
-
-    def encode(self, values):
-        assert values.shape == [1, 80, 3000]
-        return values
-
-    def detect_language(self, _encoded):
-        return [[("<|zh|>", 0.9), ("<|en|>", 0.1)]]
-
-    def generate(self, _encoded, prompts, **how):
-        self.prompts += prompts
-        self.degrees.append(how.get("sampling_temperature", 0.0))
-        tokens, logprob, silence = self.script.pop(0)
-        if isinstance(logprob, Exception):
-            raise logprob
-        score = logprob * (len(tokens) + 1) / max(1, len(tokens))
-        return [SimpleNamespace(sequences_ids=[tokens], scores=[score], no_speech_prob=silence)]
-
-    def align(self, _encoded, _start, texts, _frames):
-        return [SimpleNamespace(text_token_probs=[0.5 if t else 0.25 for t in texts[0]])]
+def folder(whispers) -> Path:
+    return Path(whispers[0])
 
 
 @pytest.fixture
-def net(monkeypatch, folder) -> Scripted:
-    import ctranslate2
-
-    scripted = Scripted()
-    monkeypatch.setattr(ctranslate2.models, "Whisper", lambda *_, **__: scripted)
-    return scripted
+def net(whispers) -> Scripted:
+    return whispers[1]
 
 
 def opened(weights: object = "whisper-base", **fields):
@@ -283,13 +251,19 @@ async def test_weights_that_are_none_say_what_is_missing(tmp_path, folder, monke
     with pytest.raises(WeightsError, match="run `bicameral pull whisper-base`"):
         async with opened():
             pass
-    with pytest.raises(WeightsError, match="is no Whisper model for CTranslate2"):
-        async with opened(folder):
-            pass
     (folder / "tokenizer.json").unlink()
     with pytest.raises(WeightsError, match=r"tokenizer\.json is missing"):
         async with opened(folder):
             pass
+
+
+async def test_a_folder_that_is_no_model_says_so(tmp_path, whispers):
+    shutil.copy(f"{whispers[0]}/tokenizer.json", tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctranslate2.models.Whisper", UNPATCHED)
+        with pytest.raises(WeightsError, match="is no Whisper model for CTranslate2"):
+            async with opened(tmp_path):
+                pass
 
 
 async def test_an_unknown_language_in_the_config_is_an_error_at_once(net, folder):
