@@ -190,7 +190,7 @@ class Asker:
             async with self._within(self._settings.within):
                 answer = await self._ask(request)
         except TimeoutError as error:
-            raise Timeout("watch", "total", self._settings.within) from error
+            raise Timeout("the model", "total", self._settings.within) from error
         if answer.error is not None:
             raise answer.error
         self._answered = True

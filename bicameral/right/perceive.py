@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_SETTLE: dict[Kind, float] = {"video": 0.5, "pictures": 0.0, "sound": 3.0, "events": 0.2}
+_SETTLE: dict[Kind, float] = {"video": 1.0, "pictures": 0.0, "sound": 3.0, "events": 0.2}
 
 
 class First(Struct, frozen=True):

@@ -20,9 +20,9 @@ class WatchSettings(Closed, frozen=True, kw_only=True):
     `threshold` (by default the gate's own) and is over when the score stays under `release` times
     that for `quiet` seconds. The question is asked `settle` seconds into it, or at its end if that
     comes first, about the frame that scored highest; again after each `recheck` seconds that it
-    goes on. The next event may begin `cooldown` seconds after. No more than `wakes` questions a
-    minute are asked, `burst` of them at once; events beyond that are told together every
-    `summary` seconds.
+    goes on, or as soon as it scores half as much again. The next event may begin `cooldown`
+    seconds after. No more than `wakes` questions a minute are asked, `burst` of them at once;
+    events beyond that are told together every `summary` seconds.
 
     A model has `within` seconds to answer, and `answer_tokens` for yes or no (a model that thinks
     needs more), `detail_tokens` for what it saw. An answer to a question older than `fresh` is

@@ -12,6 +12,9 @@ from msgspec.structs import replace
 from bicameral.right.notices import Digest, Ended, Phase, Reason
 from bicameral.right.settings import WatchSettings
 
+_GROWN = 1.5
+_SOON = 1.0
+
 
 class Seen(Struct, frozen=True, kw_only=True):
     """What a score led to. `reason` None: it woke; `ask` says for what, of which event.
@@ -55,6 +58,7 @@ class _Event:
         self.id = f"e{number}"
         self.start = self.high = at
         self.asked: float | None = None
+        self.asked_best = 0.0
         self.best = -1.0
         self.best_at = self.peak_at = at
         self.peak = 0.0
@@ -133,7 +137,7 @@ class Waker:
         reason: Reason = "ongoing"
         if event.asked is None:
             reason = "settling"
-            if at - event.start >= self._settle:
+            if self._settled(event, at):
                 reason = "budget"
                 if self._may_ask(at):
                     return self._ask(event, "start", at, best)
@@ -141,12 +145,21 @@ class Waker:
             return self._ask(event, "update", at, best)
         return Seen(reason=reason, id=event.id, best=best)
 
+    def _settled(self, event: _Event, at: float) -> bool:
+        """Its time is up; what still grows gets as much time again."""
+        time = at - event.start
+        return time >= self._settle and (event.best_at < at or time >= 2 * self._settle)
+
     def _again(self, event: _Event, at: float) -> bool:
+        """Whether it has gone on for long, or shows much more than what was asked about."""
         recheck = self._settings.recheck
-        return recheck is not None and event.asked is not None and at - event.asked >= recheck
+        if recheck is None or event.asked is None:
+            return False
+        grown = event.best >= _GROWN * event.asked_best and at - event.best_at >= self._settle / 2
+        return at - event.asked >= (min(recheck, _SOON) if grown else recheck)
 
     def _ask(self, event: _Event, phase: Phase, at: float, best: bool) -> Seen:
-        event.asked, event.best = at, -1.0
+        event.asked, event.asked_best, event.best = at, event.best, -1.0
         return Seen(reason=None, ask=phase, id=event.id, best=best)
 
     def _over(self, event: _Event, at: float, best: bool) -> Seen:

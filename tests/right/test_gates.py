@@ -42,10 +42,17 @@ def test_a_change_of_light_is_no_event(name) -> None:
 
 
 def test_what_stays_becomes_usual() -> None:
-    gate = open_gate("difference", memory=2.0)
-    found = scores(gate, [*quiet(5), *quiet(100, box=(60, 30))])
-    assert found[5] > gate.threshold
+    gate = open_gate("difference", memory=0.5)
+    found = scores(gate, [*quiet(10), *quiet(100, box=(60, 30))])
+    assert found[10] > gate.threshold
     assert found[-1] == 0.0
+
+
+def test_what_stood_there_for_a_while_leaves_no_ghost() -> None:
+    gate = open_gate("difference", memory=5.0)
+    found = scores(gate, [*quiet(60), *quiet(40, box=(60, 30)), *quiet(10)])
+    assert min(found[60:100]) > gate.threshold
+    assert max(found[100:]) < gate.threshold / 2
 
 
 def test_motion_leaves_out_the_camera_s_own() -> None:

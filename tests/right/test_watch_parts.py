@@ -235,6 +235,11 @@ def test_an_event_that_goes_on_is_asked_about_again() -> None:
     assert len({s.id for s in seen}) == 1
 
 
+def test_an_event_that_shows_much_more_is_asked_about_again_soon() -> None:
+    seen = run(waker(recheck=60.0), [2.0] * 20 + [2.5] * 20 + [4.0] * 30)
+    assert [i for i, s in enumerate(seen) if s.ask] == [0, 40]
+
+
 def test_without_a_token_an_event_waits_for_one_as_long_as_it_lasts() -> None:
     seen = run(waker(wakes=60.0, burst=1, cooldown=0.0), [2, *[0] * 6, *[2] * 10])
     asked = [i for i, s in enumerate(seen) if s.ask]
