@@ -13,7 +13,10 @@ from bicameral.types import Audio, Message, Modality, Request, Text
 SPOKEN = "Hello from the other side of the street. The quick brown fox jumps over the lazy dog."
 
 
-def spoken() -> bytes:
+def spoken(*, seconds: float | None = None) -> bytes:
+    """spoken.ogg, or only how it begins."""
+    if seconds is not None:
+        return flac(samples()[: round(seconds * 16000)])
     return Path(__file__).with_name("spoken.ogg").read_bytes()
 
 
