@@ -129,6 +129,7 @@ async def crashes(found: list[Variant], seconds: float) -> None:
     print("\nPerception is killed (SIGKILL) under three clients with pictures and one without:\n")
     print("| | pictures answered | failed | longest without | plain answered | failed | longest |")
     print("|---" * 7 + "|")
+    failures: set[str] = set()
     for variant in found[1:]:
         results = await crash(variant, seconds, 9000)
         row = [variant.name]
@@ -138,6 +139,8 @@ async def crashes(found: list[Variant], seconds: float) -> None:
             gap = max((b - a for a, b in pairwise(done)), default=float("nan"))
             row += [str(len(done)), str(len(kind) - len(done)), f"{gap:.1f} s"]
         print("| " + " | ".join(row) + " |", flush=True)
+        failures |= {f"{variant.name}: {r.told.error}" for r in results if r.failed}
+    print("\n" + "\n".join(sorted(failures)))
 
 
 async def main(args: argparse.Namespace) -> None:
