@@ -45,6 +45,9 @@ class Options(MemberOptions, frozen=True, kw_only=True):
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
 
 
+_WELL_READ = 0.85  # characters of upright text are surer than that, upside down they are not
+
+
 class _Line(NamedTuple):
     left: float
     top: float
@@ -74,6 +77,7 @@ class Reader:
     def __init__(self, name: str, options: Options) -> None:
         self._name = name
         self._side = options.side
+        self._floor = options.floor
         rapidocr = _imported()
         self._faults = _faults(rapidocr)
         self._read = rapidocr.RapidOCR(params=_params(rapidocr, options))
@@ -88,9 +92,19 @@ class Reader:
         ]
 
     def _lines(self, piece: Pixels) -> list[_Line]:
-        """Lines in no certain order, in pixels of the piece."""
+        """Lines in no certain order, in pixels of the piece.
+
+        The net that tells which way up a line is takes long upright ones for turned, and so is
+        asked only where reading went badly.
+        """
+        upright = self._found(piece, turn=False)
+        lines = max(upright, self._found(piece, turn=True), key=_sure) if _bad(upright) else upright
+        return [line for line in lines if line.sure >= self._floor]
+
+    def _found(self, piece: Pixels, *, turn: bool) -> list[_Line]:
         try:
-            found = self._read(piece[:, :, ::-1].copy())  # blue comes first for these nets
+            bgr = piece[:, :, ::-1].copy()
+            found = self._read(bgr, use_cls=turn, text_score=0.0)
         except self._faults as error:
             raise Broken(self._name, f"rapidocr failed: {error}") from error
         if found.txts is None:
@@ -100,6 +114,16 @@ class Reader:
             *found.boxes.max(axis=1).T.tolist(),
         )
         return list(map(_Line, *corners, found.txts, found.scores))
+
+
+def _sure(lines: list[_Line]) -> float:
+    """The mean confidence of the characters."""
+    characters = sum(len(line.text) for line in lines)
+    return sum(line.sure * len(line.text) for line in lines) / max(1, characters)
+
+
+def _bad(lines: list[_Line]) -> bool:
+    return bool(lines) and _sure(lines) < _WELL_READ
 
 
 def _imported() -> Any:
@@ -122,7 +146,6 @@ def _params(rapidocr: Any, options: Options) -> dict[str, Any]:
         "Det.limit_type": "max",
         "Det.limit_side_len": options.side,
         "Global.use_preprocess_img": False,
-        "Global.text_score": options.floor,
         "Global.log_level": "critical",
         "EngineConfig.onnxruntime.intra_op_num_threads": options.threads,
         "EngineConfig.onnxruntime.inter_op_num_threads": 1,

@@ -104,6 +104,20 @@ def test_what_is_turned_by_exif_is_read_upright():
     assert line.box[2] - line.box[0] > 0.2
 
 
+LONG = "The warranty does not cover damage by water."
+
+
+def test_a_long_line_is_not_taken_for_one_upside_down(eye):
+    """At this size and stretch the net that tells which way up a line is would turn it."""
+    image = page(LONG, width=1350, size=50, gap=100).resize((1600, 180))
+    assert [line.text for line in read(eye, image)] == [LONG]
+
+
+def test_a_picture_that_is_upside_down_is_read(eye):
+    found = read(eye, page(LONG, "Hello world", width=900).rotate(180))
+    assert [line.text for line in found] == ["Hello world", LONG]
+
+
 def test_a_long_picture_is_read_whole_and_in_order(eye):
     lines = [f"Line {number} of many" for number in range(25)]
     found = read(eye, page(*lines, width=400))
@@ -139,7 +153,7 @@ def test_a_line_it_is_not_sure_of_is_left_out():
 
 
 def test_a_failure_of_the_nets_is_an_error_of_ours(eye, monkeypatch):
-    def fail(_):
+    def fail(*_, **__):
         raise ValueError("no such shape")
 
     monkeypatch.setattr(eye, "_read", fail)
