@@ -85,7 +85,9 @@ class Executor:
         _check_output(self.net)
         self.inputs = math.prod(self.net.input_shape)
         self.outputs = math.prod(self.net.node(self.net.output).shape)
-        self._dtype: Any = np.dtype(dtype).type
+        # Whole numbers of a chip's size are exact in float64 only.
+        fixed = any(isinstance(n.layer, Cells) and n.layer.bits for n in self.net.nodes)
+        self._dtype: Any = np.dtype("float64" if fixed else dtype).type
         self._nodes = _compiled(self.net, self._dtype)
         self._loops = {name for step in self.net.nodes for name in step.delayed}
         self.reset()

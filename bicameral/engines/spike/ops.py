@@ -173,6 +173,7 @@ class Fire:
         self._synapse = None if op.synapse is None else self._laid(op.synapse, dtype)
         self._v = np.zeros(op.threshold.size, dtype=dtype)
         self._i = np.zeros(op.threshold.size if op.synapse is not None else 0, dtype=dtype)
+        self._most = None if op.bits is None else 2 ** (op.bits - 1) - 1
         self._over = np.zeros(op.threshold.size, dtype=bool)
         # Towards a rest below the threshold nothing fires without input.
         calm = (op.threshold >= 0) & (op.reset <= op.threshold)
@@ -184,6 +185,15 @@ class Fire:
             return dtype(values[0])
         return (values if self.order is None else values[self.order]).astype(dtype)
 
+    def _fade(self, state: Floats, decay: Any) -> None:
+        state *= decay
+        if self._most is not None:
+            np.trunc(state, out=state)
+
+    def _bound(self, state: Floats) -> None:
+        if self._most is not None:
+            np.clip(state, -self._most, self._most, out=state)
+
     def reset(self) -> None:
         """Back to rest."""
         self._v.fill(0)
@@ -193,13 +203,15 @@ class Fire:
         """The neurons that fire, in NIR's order."""
         v = self._v
         if self._synapse is None:
-            v *= self._decay
+            self._fade(v, self._decay)
             _take_in(v, current)
         else:
-            self._i *= self._synapse
+            self._fade(self._i, self._synapse)
             _take_in(self._i, current)
-            v *= self._decay
+            self._bound(self._i)
+            self._fade(v, self._decay)
             v += self._i
+        self._bound(v)
         if self._calm and isinstance(current, Spikes) and not current.index.size:
             return QUIET
         np.greater(v, self._threshold, out=self._over)

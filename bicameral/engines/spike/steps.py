@@ -46,12 +46,17 @@ MOST_LAG = 100_000
 
 
 class Cells(Struct, frozen=True, kw_only=True, eq=False):
-    """Neurons as the recurrence above: one value of each for every neuron, in C order."""
+    """Neurons as the recurrence above: one value of each for every neuron, in C order.
+
+    With `bits`, states are whole numbers of so many, sign included: a product with a decay loses
+    its fraction, and a sum stays at the largest number instead of leaving it.
+    """
 
     decay: Array
     threshold: Array
     reset: Array
     synapse: Array | None = None
+    bits: int | None = None
 
 
 class Lag(Struct, frozen=True, kw_only=True, eq=False):
