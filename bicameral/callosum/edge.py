@@ -95,7 +95,8 @@ class Outgoing:
         item = Item(self.edge.kind, self.seq, now, deadline, False, body, tensors, long)
         self.counts.entered += 1
         self.waiting.append(item)
-        self._trim()
+        if len(self.waiting) > self._room:
+            self._trim()
         return item.seq
 
     def next(self, now: float) -> Item | None:
@@ -163,8 +164,9 @@ class Outgoing:
 def _sendable(tensors: tuple[Tensor, ...], pool: Pool | None, long: bool) -> None:
     if pool is None and (tensors or long):
         raise LinkError("tensors and bodies beyond 4 KB need a pool: give the link one")
-    if any(pool and tensor.pool != pool.id for tensor in tensors):
-        raise LinkError("a link sends tensors of its own pool only: put a copy into it")
+    for tensor in tensors:
+        if pool and tensor.pool != pool.id:
+            raise LinkError("a link sends tensors of its own pool only: put a copy into it")
     if len(tensors) > TENSORS:
         raise LinkError(f"a message has at most {TENSORS} tensors; send several")
 

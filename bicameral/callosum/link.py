@@ -73,6 +73,7 @@ class Link:
         self._knows = ""
         self._memory = memoryview(b"")
         self._skew = self._heard = self._said = 0.0
+        self._spoke = False
         self._lock = threading.RLock()
         if pool:
             pool.attach(self)
@@ -239,8 +240,9 @@ class Link:
         """One turn; whatever the peer does wrong ends the connection, not the caller."""
         channel = self._channel
         try:
-            while channel and not (one and self._inbox) and self._read(channel):
-                pass
+            while channel and self._read(channel):
+                if one and self._inbox:
+                    return  # the rest can wait until somebody does not
             self._write()
             self._live()
         except Gone:
@@ -259,7 +261,7 @@ class Link:
         found = channel.receive()
         if found is None:
             return False
-        self._heard = time.monotonic()
+        self._spoke = True
         try:
             self._handle(decode(found[0]), found[1])
         except (LinkError, TensorError):
@@ -290,9 +292,8 @@ class Link:
             if had.kind in self._out:
                 self._out[had.kind].known(had)
         self._knows = hello.session
-        self._heard = time.monotonic()
-        self._skew = self._heard - hello.clock if channel.carries else 0.0
-        self._peer = hello
+        self._skew = time.monotonic() - hello.clock if channel.carries else 0.0
+        self._peer, self._spoke = hello, True
 
     def _arrive(self, item: Item, loan: Loan | None) -> None:
         edge = self._in.get(item.kind)
@@ -308,12 +309,8 @@ class Link:
             memory = self._pool.memory if self._pool else memory
         else:
             item = in_place(item, self._peer.pool, len(memory))
-        session = self._knows
-
-        def done(message: Received) -> None:
-            self._released(message, loan, session)
-
-        self._inbox.append(Received(item, memory, self._skew, done))
+        received = Received(item, memory, self._skew, loan, self._knows, self._released)
+        self._inbox.append(received)
 
     def _again(self, item: Item, edge: Incoming, loan: Loan | None) -> None:
         """A message that came before: acknowledged once more, unless its reader still has it."""
@@ -322,11 +319,11 @@ class Link:
         if item.seq not in edge.held:
             self._acks.append(Ack(item.kind, item.seq))
 
-    def _released(self, message: Received, loan: Loan | None, session: str) -> None:
+    def _released(self, message: Received) -> None:
         with self._lock:
-            if loan:
-                loan.give_back()
-            if session != self._knows:
+            if message.loan:
+                message.loan.give_back()
+            if message.session != self._knows:
                 return  # its sender is no more
             self._in[message.kind].held.discard(message.seq)
             if self._channel:
@@ -370,8 +367,10 @@ class Link:
 
     def _live(self) -> None:
         """Lose a peer that should have said something."""
-        beat = self._peer.beat if self._peer else None
-        silent = time.monotonic() - self._heard
+        beat, now = self._peer.beat if self._peer else None, time.monotonic()
+        if self._spoke:
+            self._heard, self._spoke = now, False
+        silent = now - self._heard
         if beat and silent > beat * self._misses and not self.paused and self._channel:
             self._drop(f"the peer has said nothing for {silent:.1f} s")
 

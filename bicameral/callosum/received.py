@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from msgspec.structs import replace
 
 from bicameral.callosum.packets import Item, Kind
-from bicameral.callosum.pool import Pool
+from bicameral.callosum.pool import Loan, Pool
 from bicameral.callosum.space import ALIGN, whole
 from bicameral.callosum.tensor import Tensor, TensorError, check, lay, measure
 
@@ -27,10 +27,19 @@ class Received:
     clock.
     """
 
-    __slots__ = ("_done", "_memory", "again", "body", "born", "deadline", "kind", "seq", "tensors")
+    __slots__ = (
+        *("_done", "_memory", "again", "body", "born", "deadline", "kind", "loan", "seq"),
+        *("session", "tensors"),
+    )
 
     def __init__(
-        self, item: Item, memory: memoryview, skew: float, done: Callable[[Received], None]
+        self,
+        item: Item,
+        memory: memoryview,
+        skew: float,
+        loan: Loan | None,
+        session: str,
+        done: Callable[[Received], None],
     ) -> None:
         self.kind: Kind = item.kind
         self.seq = item.seq
@@ -41,6 +50,8 @@ class Received:
         self.body: bytes | memoryview = item.body
         if item.long:
             self.body = _bytes(memory, item.tensors[-1])
+        self.loan = loan
+        self.session = session
         self._memory = memory
         self._done: Callable[[Received], None] | None = done
 

@@ -44,10 +44,10 @@ class Space:
         if index < len(self._free) and self._free[index][0] == offset + length:
             length += self._free.pop(index)[1]
         if index and sum(self._free[index - 1]) == offset:
-            index -= 1
-            offset, before = self._free.pop(index)
-            length += before
-        self._free.insert(index, (offset, length))
+            before, more = self._free[index - 1]
+            self._free[index - 1] = (before, more + length)
+        else:
+            self._free.insert(index, (offset, length))
 
     @property
     def longest(self) -> int:

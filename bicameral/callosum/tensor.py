@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from math import prod
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -60,9 +59,13 @@ def measure(shape: tuple[int, ...], dtype: str) -> int:
         raise TensorError(
             f"an array of {dtype} cannot be handed over; use one of {', '.join(SIZES)}"
         )
-    if len(shape) > AXES or (shape and min(shape) < 0):
-        raise TensorError(f"no array has the shape {shape}: at most {AXES} axes, none negative")
-    return prod(shape) * size
+    for axis in shape:
+        size *= axis
+        if axis < 0:
+            raise TensorError(f"no array has the shape {shape}: an axis is negative")
+    if len(shape) > AXES:
+        raise TensorError(f"no array has {len(shape)} axes; at most {AXES} go")
+    return size
 
 
 def check(tensor: Tensor, size: int) -> None:
