@@ -1,6 +1,7 @@
 """The event-driven executor against spiking libraries, side by side in one run. Prints Markdown.
 
-One thread, batch 1, the same weights and the same spikes; microseconds per step, best of several
+One thread, batch 1, the same weights and the same spikes; microseconds of processor time per step
+(on an idle machine that is time; on a busy one it leaves out the turns of others), best of several
 rounds in which all contenders take turns. Before anything is timed, the output spikes of each are
 compared with ours; a train without one is a failure. Needs torch, snntorch, spikingjelly, norse and
 sinabs beside the package; Norse is under the LGPL and stays a matter of benchmarks. The full run
@@ -124,13 +125,13 @@ class Contest:
         return int(expected.sum()), differ
 
     def time(self, rounds: int) -> dict[str, float]:
-        """Microseconds per step, the best of the rounds."""
+        """Microseconds of processor time per step, the best of the rounds."""
         best = dict.fromkeys(self.runs, math.inf)
         for _ in range(rounds):
             for name, run in self.runs.items():
-                began = time.perf_counter()
+                began = time.process_time()
                 run()
-                best[name] = min(best[name], time.perf_counter() - began)
+                best[name] = min(best[name], time.process_time() - began)
         return {name: seconds / self.steps * 1e6 for name, seconds in best.items()}
 
 
@@ -169,7 +170,7 @@ def report(
     title: str, rates: list[float], columns: list[dict[str, float]], notes: list[str]
 ) -> None:
     print(f"\n### {title}\n")
-    print("| us per step |" + "|".join(f" {r:.1%} " for r in rates) + "|")
+    print("| processor us per step |" + "|".join(f" {r:.1%} " for r in rates) + "|")
     print("|---" * (len(rates) + 1) + "|")
     for name in columns[0]:
         print(f"| {name} |" + "|".join(f" {c[name]:.0f} " for c in columns) + "|")

@@ -126,7 +126,10 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 def quantise(net: Steps, limits: Limits = DEFAULT) -> Steps:
-    """The net in whole numbers; ConfigError where neurons have no weights of their own to scale."""
+    """The net in whole numbers.
+
+    ConfigError: neurons have no weights of their own to scale, or a threshold no state reaches.
+    """
     layers: dict[str, Op] = {node.name: node.layer for node in net.nodes}
     for node in net.nodes:
         if isinstance(node.layer, Cells):
@@ -138,7 +141,7 @@ def quantise(net: Steps, limits: Limits = DEFAULT) -> Steps:
                 )
             scale = _scale([net.node(name).layer for name in feeders], limits)
             layers |= {n: _whole_weights(net.node(n).layer, scale, limits) for n in feeders}
-            layers[node.name] = _whole_cells(node.layer, scale, limits)
+            layers[node.name] = _whole_cells(node.name, node.layer, scale, limits)
     return with_layers(net, layers, net.dt)
 
 
@@ -170,7 +173,13 @@ def _whole_weights(layer: Op, scale: float, limits: Limits) -> Op:
     raise TypeError(f"{type(layer).__name__} has no weights")
 
 
-def _whole_cells(cells: Cells, scale: float, limits: Limits) -> Cells:
+def _whole_cells(name: str, cells: Cells, scale: float, limits: Limits) -> Cells:
+    most = 2 ** (limits.state_bits - 1) - 1
+    if (np.rint(cells.threshold * scale * _SHIFT) >= most).any():
+        raise ConfigError(
+            f"node '{name}' has weights so small beside its threshold that a state of "
+            f"{limits.state_bits} bits never reaches it"
+        )
     return Cells(
         decay=np.rint(cells.decay * _DECAY) / _DECAY,
         threshold=_state(cells.threshold, scale, limits),

@@ -36,7 +36,7 @@ def by_hand(net, spikes: np.ndarray) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("bits", [24, 12])
+@pytest.mark.parametrize("bits", [24, 15])
 def test_the_arithmetic_is_that_of_whole_numbers(bits):
     rng = np.random.default_rng(1)
     net = normalise(chain((30,), affine(rng, 30, 8), lif((8,), reset=-0.2)))
@@ -90,6 +90,12 @@ def test_fewer_bits_differ_more():
 def test_neurons_without_weights_of_their_own_are_refused(name):
     with pytest.raises(ConfigError, match="no weights of its own"):
         quantise(normalise(every(np.random.default_rng(0))[name]))
+
+
+def test_a_threshold_that_no_state_reaches_is_refused():
+    net = normalise(chain((4,), linear(np.random.default_rng(0), 4, 3), lif((3,))))
+    with pytest.raises(ConfigError, match=r"lif_1.*12 bits never reaches"):
+        quantise(net, Limits(state_bits=12))
 
 
 def test_the_report_counts_what_a_layer_needs():
