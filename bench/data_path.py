@@ -21,6 +21,7 @@ import platform
 import struct
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,8 @@ def in_a_process(work, *args: object) -> list[int]:
                 json.dump(work(*args), out)
             status = 0
         finally:
+            if status:
+                traceback.print_exc()
             os._exit(status)
     os.close(writing)
     with os.fdopen(reading) as source:
@@ -115,7 +118,9 @@ def through_ray(size: int, count: int) -> list[int]:
     return found
 
 
-def measure(sizes: dict[int, int], rounds: int, scale: float) -> dict[tuple[str, int], list]:
+def measure(
+    sizes: dict[int, int], rounds: int, scale: float, without: list[str]
+) -> dict[tuple[str, int], list]:
     """(way, size) -> nanoseconds of each round."""
     found: dict[tuple[str, int], list] = {}
     for size, usual in sizes.items():
@@ -125,6 +130,8 @@ def measure(sizes: dict[int, int], rounds: int, scale: float) -> dict[tuple[str,
             cells = [(MEMCPY, in_a_process(memcpy, size, count))]
             for way in WAYS:
                 if way.needs and not importlib.util.find_spec(way.needs):
+                    continue
+                if any(word in way.name for word in without):
                     continue
                 some = max(5, round(count * way.share))
                 cells.append((way.name, in_a_process(handed_over, way, size, some)))
@@ -176,7 +183,7 @@ def report(found: dict, sizes: list[int]) -> None:
 
 def absent(name: str) -> str:
     needs = next((way.needs for way in WAYS if way.name == name), None)
-    return "failed" if needs is None or importlib.util.find_spec(needs) else "not installed"
+    return "not run" if needs is None or importlib.util.find_spec(needs) else "not installed"
 
 
 def cell(rounds: list | None) -> str:
@@ -209,10 +216,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual messages")
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES), help="bytes")
+    parser.add_argument("--without", nargs="*", default=[], help="words in names of ways to skip")
     args = parser.parse_args()
     sizes = {size: SIZES.get(size, 100) for size in args.sizes}
     load = os.getloadavg()[0]
-    found = measure(sizes, args.rounds, args.scale)
+    found = measure(sizes, args.rounds, args.scale, args.without)
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, load")
     print(f"{load:.1f} before and {os.getloadavg()[0]:.1f} after; {args.rounds} rounds.\n")
     report(found, list(sizes))

@@ -279,10 +279,18 @@ class RayActor:
         return None
 
     def __init__(self, size: int, ends: Any) -> None:
+        # On a busy machine it takes longer to start than Ray allows itself by default.
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
         import ray
 
         memory = max(2**28, 6 * size)
-        ray.init(num_cpus=1, object_store_memory=memory, logging_level=40, log_to_driver=False)
+        ray.init(
+            num_cpus=1,
+            object_store_memory=memory,
+            include_dashboard=False,
+            logging_level=40,
+            log_to_driver=False,
+        )
         self.ray = ray
 
         @ray.remote(num_cpus=0)
