@@ -25,6 +25,8 @@ from split_load import Process, Result, Variant, alone, closed, crash, opened, r
 CLIENTS = 4
 Cell = tuple[str, str]
 """A variant, and a load: closed, or a fraction."""
+Cells = dict[Cell, list[list[Result]]]
+Spent = dict[str, list[float]]
 
 
 def variants(folder: Path, cores: list[int], tokens: int) -> list[Variant]:
@@ -53,19 +55,24 @@ def variants(folder: Path, cores: list[int], tokens: int) -> list[Variant]:
     ]
 
 
-async def measure(found: list[Variant], args: argparse.Namespace) -> dict[Cell, list[list[Result]]]:
-    """By cell, the results of each round."""
-    cells: dict[Cell, list[list[Result]]] = {}
+async def measure(found: list[Variant], args: argparse.Namespace) -> tuple[Cells, Spent]:
+    """By cell the results of each round; by variant the processor seconds a request of each."""
+    cells: Cells = {}
+    spent: Spent = {}
     base = 0.0
     for round_ in range(-1, args.rounds):  # the round before the first warms up and sets the rates
         turn = found[round_ % len(found) :] + found[: round_ % len(found)]
         for variant in turn:
             seconds = args.seconds if round_ >= 0 else args.seconds / 4
+            before = variant.processor()
             results = await closed(variant, CLIENTS, seconds, 1000 + round_)
             cells.setdefault((variant.name, "closed"), []).append(results)
+            used = (variant.processor() - before) / len(results)
+            spent.setdefault(variant.name, []).append(used)
         if round_ < 0:
             base = rate(cells[found[0].name, "closed"][0])
             cells.clear()
+            spent.clear()
             continue
         for load in args.loads:
             for variant in turn:
@@ -73,7 +80,7 @@ async def measure(found: list[Variant], args: argparse.Namespace) -> dict[Cell, 
                 results = await opened(variant, load * base, args.seconds, seed)
                 cells.setdefault((variant.name, f"{load:g}"), []).append(results)
     print(f"Load 1 is {base:.2f} requests/s, what the first variant did in the warm-up.\n")
-    return cells
+    return cells, spent
 
 
 def ranged(values: list[float], form: str = "{:.2f}") -> str:
@@ -91,11 +98,9 @@ def waits(share: float) -> Callable[[list[Result]], float]:
     return lambda results: quantile([r.wait for r in results if not r.failed], share)
 
 
-def report(found: list[Variant], cells: dict[Cell, list[list[Result]]], loads: list[float]) -> None:
-    print(
-        "| | requests/s, closed loop | against one process | longest pause p90 | right | failed |"
-    )
-    print("|---" * 6 + "|")
+def throughput(found: list[Variant], cells: Cells, spent: Spent) -> None:
+    print("| | requests/s, closed loop | against the first | processor s/request ", end="")
+    print("| longest pause p90 | right | failed |\n" + "|---" * 7 + "|")
     first = [rate(results) for results in cells[found[0].name, "closed"]]
     for variant in found:
         rounds = cells[variant.name, "closed"]
@@ -106,9 +111,13 @@ def report(found: list[Variant], cells: dict[Cell, list[list[Result]]], loads: l
         pause = quantile([r.told.gap for r in good], 0.9)
         right = sum(r.told.text == "right" for r in good) / max(1, len(good))
         print(
-            f"| {variant.name} | {ranged(rates)} | {ranged(ratios)} | {pause * 1e3:.0f} ms "
+            f"| {variant.name} | {ranged(rates)} | {ranged(ratios)} "
+            f"| {ranged(spent[variant.name])} | {pause * 1e3:.0f} ms "
             f"| {right:.0%} | {len(every) - len(good)} of {len(every)} |"
         )
+
+
+def first_tokens(found: list[Variant], cells: Cells, loads: list[float]) -> None:
     print("\nSeconds to the first token, arrivals at random:\n")
     print("| |" + "".join(f" load {load:g}, p50 | p90 |" for load in loads))
     print("|---" * (1 + 2 * len(loads)) + "|")
@@ -120,7 +129,7 @@ def report(found: list[Variant], cells: dict[Cell, list[list[Result]]], loads: l
         print("| " + " | ".join(row) + " |")
 
 
-def results_of(variant: Variant, cells: dict[Cell, list[list[Result]]]) -> list[Result]:
+def results_of(variant: Variant, cells: Cells) -> list[Result]:
     rounds = [rs for (name, _), rounds in cells.items() if name == variant.name for rs in rounds]
     return [result for results in rounds for result in results]
 
@@ -156,8 +165,9 @@ async def main(args: argparse.Namespace) -> None:
                     f"{rest * 1e3:.0f} ms of reasoning, {both * 1e3:.0f} ms in all.\n",
                     flush=True,
                 )
-            cells = await measure(found, args)
-            report(found, cells, args.loads)
+            cells, spent = await measure(found, args)
+            throughput(found, cells, spent)
+            first_tokens(found, cells, args.loads)
             for variant in found:
                 if variant.crossed:
                     print(

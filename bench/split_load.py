@@ -163,6 +163,12 @@ class Variant:
         for process in self.processes:
             process.stop()
 
+    def processor(self) -> float:
+        """Seconds of processor time that its processes have used."""
+        tops = [psutil.Process(process.popen.pid) for process in self.processes if process.popen]
+        times = [one.cpu_times() for top in tops for one in (top, *top.children())]
+        return sum(time.user + time.system for time in times)
+
     @property
     def crossed(self) -> int:
         return sum(door.crossed for door in self.doors)
