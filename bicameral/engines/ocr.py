@@ -9,6 +9,7 @@ right; columns are not told apart. The confidence of a line is the mean of its c
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -141,13 +142,14 @@ def _params(rapidocr: Any, options: Options) -> dict[str, Any]:
     for file in _MODELS.values():
         if not (folder / file).is_file():
             raise ConfigError(f"rapidocr has no {file}: run `pip install 'bicameral[see]'`")
+    cores = os.cpu_count() or 1  # asked for more, rapidocr would take all there are
     return {
         **{f"{net}.model_path": str(folder / file) for net, file in _MODELS.items()},
         "Det.limit_type": "max",
         "Det.limit_side_len": options.side,
         "Global.use_preprocess_img": False,
         "Global.log_level": "critical",
-        "EngineConfig.onnxruntime.intra_op_num_threads": options.threads,
+        "EngineConfig.onnxruntime.intra_op_num_threads": min(options.threads, cores),
         "EngineConfig.onnxruntime.inter_op_num_threads": 1,
     }
 
