@@ -90,6 +90,8 @@ def watch(
                     await (_lines(told) if json else _show(told))
 
         asyncio.run(run())
+        if observe is not None and observe.fault:
+            terminal.err.print(f"{log}: written in part only: {observe.fault}", style="yellow")
 
 
 def asked(ask: str) -> str:
@@ -186,7 +188,7 @@ def _opened(notice: notices.Opened) -> str:
 
 def _alarm(notice: notices.Alarm) -> str:
     late = ", late" if notice.late else ""
-    where = f"  {notice.clip}" if notice.clip else ""
+    where = f"  {notice.clip or notice.why}".rstrip()
     told = f"yes, known after {notice.delay:.2f} s{late}{where}"
     return _line(notice.at, "ALARM", notice.id, told)
 

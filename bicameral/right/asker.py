@@ -147,10 +147,10 @@ class Asker:
         self.counts[said] += 1
         self.counts["late"] += late
         if said == "yes":
+            clip, why = await self._saved(sighting)
             yield Alarm(
                 id=sighting.id, phase=sighting.phase, at=sighting.at, delay=delay, late=late,
-                picture=_data_url(sighting) if self._wish.picture else None,
-                clip=await self._saved(sighting),
+                picture=_data_url(sighting) if self._wish.picture else None, clip=clip, why=why,
             )  # fmt: skip
             if self._settings.detail_tokens:
                 yield await self._described(sighting)
@@ -203,13 +203,17 @@ class Asker:
             yield
         self._running = None
 
-    async def _saved(self, sighting: Sighting) -> str | None:
+    async def _saved(self, sighting: Sighting) -> tuple[str | None, str]:
+        """The clip's file, if one was wished for, or why there is none: an alarm rings anyway."""
         folder = self._wish.folder
         if folder is None:
-            return None
+            return None, ""
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")  # two watches may share a folder
         name = f"{now}-{sighting.id}-{sighting.phase}-{sighting.at:.1f}s"
-        return str(await asyncio.to_thread(save, folder, name, sighting))
+        try:
+            return str(await asyncio.to_thread(save, folder, name, sighting)), ""
+        except OSError as error:
+            return None, f"the clip could not be saved: {error.strerror}"
 
     def _given_up(self, sighting: Sighting, why: str) -> Notice:
         self.counts["undescribed"] += 1

@@ -76,7 +76,7 @@ class Alarm(Struct, frozen=True, kw_only=True, tag_field="event", tag="alarm"):
     """Yes, it is true. `delay`: seconds from the frame's arrival here until this was known.
 
     `late`: it had to wait for the model longer than is fresh. `picture` is a data URL, `clip` a
-    file, where they were asked for.
+    file, where they were asked for; `why` there is no clip though it was.
     """
 
     id: str
@@ -86,6 +86,7 @@ class Alarm(Struct, frozen=True, kw_only=True, tag_field="event", tag="alarm"):
     late: bool = False
     picture: str | None = None
     clip: str | None = None
+    why: str = ""
 
 
 class Described(Struct, frozen=True, kw_only=True, tag_field="event", tag="described"):

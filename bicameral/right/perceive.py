@@ -84,7 +84,7 @@ class _Perceiving:
         self._ring = Ring(settings.clip + (settle if kind == "sound" else 0.0))
         self._rate = Rate(settings.fps)
         self._account = Account(settings.summary)
-        self._best: tuple[Frame, NDArray[np.uint8] | None, float] | None = None
+        self._best: tuple[Frame, NDArray[np.uint8] | None, float, float] | None = None
         self._storm: tuple[Shot, float] | None = None
         self._frames = self._woken = 0
         self._suppressed: dict[str, int] = {}
@@ -105,6 +105,7 @@ class _Perceiving:
         yield from self._rest()
 
     def _frame(self, frame: Frame) -> Generator[Told]:
+        arrived = self._clock.now()
         score = self._gate.score(frame)
         if self._waker is None:
             self._waker = Waker(self._settings, threshold=self._threshold(), settle=self._settle)
@@ -113,7 +114,7 @@ class _Perceiving:
         seen = self._waker.see(frame.at, score)
         if seen.best:
             view = None if self._kind == "sound" else self._ring.view(frame)
-            self._best = frame, view, score
+            self._best = frame, view, score, arrived
         if seen.reason == "cooldown":
             self._stormed(frame, score)
         self._count(frame.at, score, seen)
@@ -128,15 +129,15 @@ class _Perceiving:
 
     def _tell(self, frame: Frame, score: float, seen: Seen) -> Generator[Told]:
         if seen.ended is not None and not seen.ended.asked and self._best is not None:
-            best, view, peak = self._best
+            best, view, peak, _ = self._best
             self._stormed(best, peak, view)
         if seen.ask == "digest" and self._storm is not None:
             shot, peak = self._storm
-            yield self._sighting(seen, frame.at, peak, shot)
+            yield self._sighting(seen, frame.at, peak, shot, self._clock.now())
         elif seen.ask is not None:
-            best, view, peak = self._best or (frame, None, score)
+            best, view, peak, born = self._best or (frame, None, score, self._clock.now())
             heard = frame if self._kind == "sound" else best
-            yield self._sighting(seen, best.at, peak, self._ring.shot(heard, view))
+            yield self._sighting(seen, best.at, peak, self._ring.shot(heard, view), born)
         if seen.digest is not None:
             self._storm = None
             yield seen.digest
@@ -152,7 +153,7 @@ class _Perceiving:
                 view = self._ring.view(frame)
             self._storm = self._ring.shot(frame, view), score
 
-    def _sighting(self, seen: Seen, at: float, score: float, shot: Shot) -> Sighting:
+    def _sighting(self, seen: Seen, at: float, score: float, shot: Shot, born: float) -> Sighting:
         return Sighting(
             id=seen.id,
             phase=seen.ask or "start",
@@ -161,7 +162,7 @@ class _Perceiving:
             kind=self._kind,
             shot=shot,
             clip=self._ring.clip(),
-            born=self._clock.now(),
+            born=born,
         )
 
     def _count(self, at: float, score: float, seen: Seen) -> None:

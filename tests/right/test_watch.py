@@ -289,6 +289,16 @@ async def test_evidence_is_saved_and_shown_on_request(tmp_path) -> None:
     assert alarm.picture.startswith("data:image/jpeg;base64,/9j/")
 
 
+async def test_an_alarm_rings_even_if_its_clip_cannot_be_saved(tmp_path) -> None:
+    (tmp_path / "clips").write_text("a file is in the way")
+    wish = Wish(ask="box", folder=tmp_path / "clips")
+    (alarm,) = of(
+        await told(watching(Listed(movie(8, [(4.0, 6.0)])), Reasoner(), wish=wish)), Alarm
+    )
+    assert alarm.clip is None
+    assert "could not be saved" in alarm.why
+
+
 async def test_a_source_that_cannot_be_read_is_an_error(tmp_path) -> None:
     path = save_video(tmp_path / "cut.avi", movie(1, []))
     path.write_bytes(path.read_bytes()[:200])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -308,6 +309,15 @@ def test_the_log_keeps_two_files_at_most(tmp_path) -> None:
     sizes = [f.stat().st_size for f in tmp_path.iterdir()]
     assert len(sizes) == 2
     assert sum(sizes) < 2200
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_full_disk_ends_the_log_and_nothing_else() -> None:
+    for rows in (1, 10_000):
+        with SuppressedLog(Path("/dev/full")) as log:
+            for index in range(rows):
+                log(float(index), 0.5, "quiet")
+        assert log.fault
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ class Microphone:
                     try:
                         block = blocks.get(timeout=_SILENCE)
                     except queue.Empty:
+                        yield Gap(trouble="lost", start=index * BLOCK / RATE)
                         return
                     index, lost = index + lost, 0
                     yield Frame(index=index, at=index * BLOCK / RATE, samples=mono(block))
