@@ -15,6 +15,7 @@ from bicameral.engines.spike.graph import Affine, Flatten, Linear, chain
 from bicameral.errors import ConfigError, RequestError, Timeout, Unsupported, WeightsError
 from bicameral.model import collect
 from bicameral.types import Audio, Image, Message, Modality, Request, Text, Video
+from tests.engines import spiking_case
 from tests.engines.spike.nets import lif
 
 pytest.importorskip("nir", reason="needs pip install 'bicameral[spiking]'")
@@ -212,3 +213,9 @@ async def test_weights_that_are_none_are_refused(tmp_path):
         with pytest.raises(WeightsError):
             async with opened(tmp_path / name):
                 pass
+
+
+async def test_the_case_of_the_contract_suite_fires():
+    async with spiking_case.spiking() as model:
+        answer = await collect(model, asked(spiking_case.recording()))
+    assert [p.text for p in answer.percepts] == ["busy"] * 5
