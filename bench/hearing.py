@@ -5,8 +5,9 @@ source: clips with transcripts (DIR/LANGUAGE/NAME.wav and .txt; the package pyte
 such), recordings of people (DIR/NAME.wav and .txt), and speech made here by flite, espeak-ng and
 piper, as far as these programs are installed. Clips that count to ten are left out: digits for
 number words are no error of hearing. Seconds are of the process's CPU, on one thread, for each
-second of sound. Then precision and recall of the vad engine, in chunks of 32 ms, on clips between
-silence, with white noise of several strengths; speech is from the first to the last loud chunk.
+second of sound. Before that, precision and recall of the vad engine, in chunks of 32 ms, on clips
+between silence, with white noise of several strengths; speech is from the first to the last loud
+chunk. What was heard goes to stderr, clip by clip.
 
     python bench/hearing.py --clips .../pytest_audioeval/samples/audio --people DIR \\
         --piper ".../python -m piper -m VOICE.onnx"
@@ -21,6 +22,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import unicodedata
@@ -105,15 +107,15 @@ def made(command: list[str], text: str | None = None) -> bytes:
         return wav.read_bytes()
 
 
-def synthetic(piper: str) -> Iterator[Clip]:
+def synthetic(programs: set[str], piper: str) -> Iterator[Clip]:
     for sentence in SENTENCES:
-        if shutil.which("flite"):
+        if "flite" in programs:
             data = made(["flite", "-voice", "slt", "-t", sentence, "-o"])
             yield Clip("flite slt", "en", sentence, data)
         if piper:
             data = made([*shlex.split(piper), "-f"], sentence)
             yield Clip("piper", "en", sentence, data)
-    if shutil.which("espeak-ng"):
+    if "espeak-ng" in programs:
         for language, sentences in ESPEAK.items():
             for sentence in sentences:
                 voice = ESPEAK_VOICES.get(language, language)
@@ -166,12 +168,17 @@ async def transcripts(model: Model, clips: list[Clip]) -> None:
         said = units(clip.text, clip.language)
         tally.clips += 1
         tally.known += any(p.language == clip.language for p in percepts)
-        tally.errors += distance(said, units(" ".join(p.text for p in percepts), clip.language))
+        text = " ".join(p.text for p in percepts)
+        errors = distance(said, units(text, clip.language))
+        print(clip.source, clip.language, f"{errors}/{len(said)}", text, sep=" | ", file=sys.stderr)
+        tally.errors += errors
         tally.words += len(said)
         tally.seconds += len(wave(clip.data)) / RATE
         tally.cpu += cpu
         tally.sure += [p.confidence or 0.0 for p in percepts]
-    print("| speech | language | clips | language found | errors | of | rate | confidence | CPU |")
+    print(
+        "\n| speech | language | clips | language found | errors | of | rate | confidence | CPU |"
+    )
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for (source, language), t in sorted(found.items()):
         unit = "characters" if language in CHARACTERS else "words"
@@ -206,7 +213,7 @@ def speech_chunks(samples: np.ndarray) -> np.ndarray:
 
 async def voices(model: Model, clips: list[Clip]) -> None:
     random = np.random.default_rng(0)
-    print("\n| noise | precision | recall | spans in 60 s of noise alone |\n|---|---:|---:|---:|")
+    print("| noise | precision | recall | spans in 60 s of noise alone |\n|---|---:|---:|---:|")
     for noise in NOISES:
         right = said = claimed = 0
         level = 0.0
@@ -232,22 +239,23 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clips", type=Path, help="LANGUAGE/NAME.wav and .txt")
     parser.add_argument("--people", type=Path, help="NAME.wav and .txt, English")
+    parser.add_argument("--programs", default="flite,espeak-ng", help="which of these speak")
     parser.add_argument("--piper", default="", help="the command, up to its options -f and text")
     parser.add_argument("--languages", default="", help="only clips whose language matches this")
     asked = parser.parse_args()
     clips = [
         *(folder(asked.clips, "clips") if asked.clips else ()),
         *(people(asked.people) if asked.people else ()),
-        *synthetic(asked.piper),
+        *synthetic({name for name in asked.programs.split(",") if shutil.which(name)}, asked.piper),
     ]
     clips = [clip for clip in clips if re.match(asked.languages, clip.language)]
     async with (
         vad.open("vad", vad.Options(engine="vad")) as ears,
         whisper.open("whisper", whisper.Options(engine="whisper")) as writer,
     ):
+        await voices(ears, [clip for clip in clips if clip.source in ("clips", "people")] or clips)
         await transcripts(writer, clips)
         await long_recording({"vad": ears, "whisper": writer}, clips)
-        await voices(ears, [clip for clip in clips if clip.source in ("clips", "people")] or clips)
 
 
 if __name__ == "__main__":
