@@ -1,4 +1,4 @@
-"""The spiking engine's case for the contract suite: a tiny net, and a recording that it fires on."""
+"""The spiking engine for the contract suite: a tiny net, and a recording that it fires on."""
 
 from __future__ import annotations
 
