@@ -121,7 +121,7 @@ def fresh(seed: int) -> Net:
     def normal(rows: int, inputs: int, gain: float) -> Array:
         return (rng.standard_normal((rows, inputs)) * gain / np.sqrt(inputs)).astype(np.float32)
 
-    conv1 = normal(CHANNELS, 50, 1.5) + 0.05
+    conv1 = normal(CHANNELS, 50, 1.0) + 0.03
     conv2 = normal(CHANNELS, CHANNELS * 9, 1.5) + 0.05
     linear = normal(OUT, CHANNELS, 0.3) + 0.1
     return Net({"conv1": conv1, "conv2": conv2, "linear": linear})

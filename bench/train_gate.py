@@ -67,7 +67,7 @@ def judged(scores: Array, recorded: Recorded, recall: float) -> float:
 def train_spiking(data: Recorded, held: Recorded, steps: int, batch: int) -> gates_net.Net:
     rng, net = np.random.default_rng(1), gates_net.fresh(1)
     values = {**net.weights, "gain": np.float32([0.5]), "bias": np.float32([-1.5])}
-    adam = Adam(values, lambda step: 3e-3 * min(1.0, 2 * (1 - step / (steps + 1))))
+    adam = Adam(values, lambda step: 0.012 * min(1.0, 2 * (1 - step / (steps + 1))))
     net.weights = values
     began = time.monotonic()
     for step in range(1, steps + 1):
@@ -83,7 +83,7 @@ def train_spiking(data: Recorded, held: Recorded, steps: int, batch: int) -> gat
         gradients["gain"] = np.float32([(error * count).sum()])
         gradients["bias"] = np.float32([error.sum()])
         adam.update(gradients)
-        if step % 200 == 0 or step == steps:
+        if step % 400 == 0 or step == steps:
             scores = np.concatenate([net.forward(row[None])[0] for row in floats(held)])
             alarms = [f"{judged(scores, held, recall):.4f}" for recall in (0.9, 0.95, 0.99)]
             print(
@@ -105,7 +105,9 @@ def windows(rng: np.random.Generator, data: Recorded, batch: int) -> tuple[Array
     for index in range(0, batch, 2):
         busy = np.flatnonzero(data.labels[streams[index], WINDOW:] == 1)
         if len(busy):
-            starts[index] = min(rng.choice(busy) + rng.integers(0, 20), data.labels.shape[1] - WINDOW)
+            starts[index] = min(
+                rng.choice(busy) + rng.integers(0, 20), data.labels.shape[1] - WINDOW
+            )
     pick = [slice(start, start + WINDOW) for start in starts]
     x = np.stack([data.spikes[s, p] for s, p in zip(streams, pick, strict=True)])
     label = np.stack([data.labels[s, p] for s, p in zip(streams, pick, strict=True)])
@@ -156,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--streams", type=int, default=2, help="training streams of each kind")
     parser.add_argument("--seconds", type=float, default=1200, help="length of each")
-    parser.add_argument("--steps", type=int, default=2000, help="of the spiking net")
+    parser.add_argument("--steps", type=int, default=1200, help="of the spiking net")
     parser.add_argument("--to", type=Path, default=GATES, help="folder of the weights")
     options = parser.parse_args()
     began = time.monotonic()

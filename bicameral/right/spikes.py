@@ -218,7 +218,7 @@ class Novelty:
     """Lets through what a cell does not usually do: what sways or flickers all the time fades.
 
     Each cell keeps a running mean and mean deviation of its count over about `memory` steps. A
-    count `limit` deviations above its mean gives one spike, each doubling one more, up to three;
+    count `limit` deviations above its mean gives one spike, each doubling one more, up to seven;
     what the middle cell of the grid shows at the same time (a lamp, a cloud) is taken off all.
     """
 
@@ -248,6 +248,6 @@ class Novelty:
         return np.asarray(above - max(0.0, float(np.median(above))), np.float32)
 
     def spikes(self, counts: NDArray[np.generic]) -> NDArray[np.int64]:
-        """Spikes per cell, 0 to 3, in the shape of `counts`."""
+        """Spikes per cell, 0 to 7, in the shape of `counts`."""
         above = np.maximum(self.excess(counts), 0.5)
-        return np.asarray(np.clip(np.floor(np.log2(above) + 1), 0, 3), np.int64)
+        return np.asarray(np.clip(np.floor(np.log2(above) + 1), 0, 7), np.int64)
