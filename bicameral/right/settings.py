@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -72,5 +72,4 @@ class WatchOptions(WatchSettings, frozen=True, kw_only=True):
 
 def options(config: Config) -> WatchOptions:
     """The [watch] table of the config; ConfigError if it is wrong."""
-    table: Mapping[str, Any] = getattr(config, "watch", {})
-    return convert(table, WatchOptions, config.source, "watch")
+    return convert(config.watch, WatchOptions, config.source, "watch")

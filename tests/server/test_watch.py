@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from bicameral.brain import Brain
 from bicameral.config import parse
 from bicameral.errors import RequestError
-from bicameral.right import settings
 from bicameral.server import watch as watch_route
 from bicameral.server.serve import serving as serving_brain
 from tests.right.streams import movie, save_video
@@ -38,17 +37,15 @@ def door(tmp_path):
 
 
 @pytest.fixture
-async def live(door, monkeypatch):
-    async with watched(monkeypatch, sources={"door": str(door)}, fps=1000.0) as live:
+async def live(door):
+    async with watched(sources={"door": str(door)}, fps=1000.0) as live:
         yield live
 
 
 @asynccontextmanager
-async def watched(monkeypatch, fetching=None, config=CONFIG, **table: Any):
+async def watched(fetching=None, config=CONFIG, **table: Any):
     """A server with that [watch] table, and the route in it."""
-    chosen = settings.WatchOptions(**table)
-    monkeypatch.setattr(watch_route, "options", lambda config: chosen)
-    parsed = parse(config, "test")
+    parsed = replace(parse(config, "test"), watch=table)
     server_options = replace(parsed.server, port=0, drain_timeout=1.0)
     async with Brain.open(parsed) as brain, serving_brain(brain, server_options) as server:
         route = watch_route.Watches(brain, server.app.desk, fetching)
@@ -101,8 +98,8 @@ async def test_nothing_but_names_of_the_config_can_be_watched(live, source, door
         assert str(door.parent) not in got.error["message"].replace(name, "")
 
 
-async def test_without_the_table_nothing_can_be_watched(monkeypatch) -> None:
-    async with watched(monkeypatch) as live:
+async def test_without_the_table_nothing_can_be_watched() -> None:
+    async with watched() as live:
         assert (await ask(live)).status == 404
         got = await ask(live, source=None, url="http://example.com/a.mp4")
         assert (got.status, got.error["code"]) == (400, "blocked_url")
@@ -139,13 +136,11 @@ async def test_an_unknown_model_is_404_and_one_without_eyes_is_said_to_be(live) 
     assert last["error"]["code"] == "unsupported"
 
 
-async def test_a_source_that_cannot_be_read_is_refused_without_its_path(
-    monkeypatch, tmp_path
-) -> None:
+async def test_a_source_that_cannot_be_read_is_refused_without_its_path(tmp_path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"#EXTM3U\n")
     for path in (bad, tmp_path / "gone.mp4"):
-        async with watched(monkeypatch, sources={"door": str(path)}) as live:
+        async with watched(sources={"door": str(path)}) as live:
             got = await ask(live)
             assert (got.status, got.error["code"]) == (400, "bad_source")
             assert str(tmp_path) not in got.body.decode()
@@ -164,8 +159,8 @@ async def test_a_client_that_hangs_up_ends_its_watch(live) -> None:
     await until(lambda: live.server.app._bare[PATH]._running == 0)
 
 
-async def test_only_so_many_streams_at_once(monkeypatch, door) -> None:
-    async with watched(monkeypatch, sources={"door": str(door)}, streams=0) as live:
+async def test_only_so_many_streams_at_once(door) -> None:
+    async with watched(sources={"door": str(door)}, streams=0) as live:
         got = await ask(live)
         assert (got.status, got.error["code"]) == (429, "too_many_requests")
 
@@ -176,9 +171,9 @@ async def test_the_time_limit_ends_a_watch_well(live) -> None:
     assert got.chunks[-1]["frames"] < 100
 
 
-async def test_reach_bounds_whom_the_pictures_go_to(monkeypatch, door) -> None:
+async def test_reach_bounds_whom_the_pictures_go_to(door) -> None:
     config = CONFIG.replace('accepts = ["text"', 'reach = "public"\naccepts = ["text"', 1)
-    async with watched(monkeypatch, config=config, sources={"door": str(door)}, fps=1000.0) as live:
+    async with watched(config=config, sources={"door": str(door)}, fps=1000.0) as live:
         got = await ask(live, {"x-bicameral-reach": "device"})
         assert live.scripted("eyes").runs == 0
         assert "alarm" not in got.body.decode()
@@ -203,16 +198,14 @@ class Fetched:
         return self._data, "video/x-msvideo"
 
 
-async def test_a_recording_at_an_address_is_fetched_by_the_rules_and_watched(
-    monkeypatch, door
-) -> None:
+async def test_a_recording_at_an_address_is_fetched_by_the_rules_and_watched(door) -> None:
     fetched = Fetched(door.read_bytes())
 
     @asynccontextmanager
     async def fetching():
         yield fetched
 
-    async with watched(monkeypatch, fetching, urls=True, fps=1000.0) as live:
+    async with watched(fetching, urls=True, fps=1000.0) as live:
         got = await ask(live, source=None, url="https://example.com/a.avi")
         assert kinds(got).count("alarm") == 1
         got = await ask(live, source=None, url="http://private/a.avi")
@@ -220,9 +213,9 @@ async def test_a_recording_at_an_address_is_fetched_by_the_rules_and_watched(
     assert [kind for _, kind in fetched.asked] == ["video", "video"]
 
 
-async def test_by_default_an_address_is_not_fetched(monkeypatch) -> None:
+async def test_by_default_an_address_is_not_fetched() -> None:
     """[watch] urls says yes, but [right] fetch has its say too."""
-    async with watched(monkeypatch, urls=True) as live:
+    async with watched(urls=True) as live:
         got = await ask(live, source=None, url="http://127.0.0.1:9/a.avi")
         assert (got.status, got.error["code"]) == (400, "blocked_url")
 
