@@ -107,7 +107,7 @@ class Perceiving:
         spoken: dict[str, None] = {}
         parts: list[tuple[Part, ...]] = []
         for what, part in _numbered(foreign):
-            here = await self._senses.at_hand(part, request.reach)
+            here = await self._senses.at_hand(part, request)
             in_place, founds = await self._in_words(what, here, request, limit)
             parts.append(in_place)
             calls += [call for found in founds for call in found.calls]

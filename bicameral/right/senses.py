@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bicameral.errors import BicameralError, RequestError, Timeout
+from bicameral.errors import BicameralError, Broken, RequestError, Timeout
 from bicameral.model import Model, collect
 from bicameral.types import (
     Answer,
@@ -42,7 +42,9 @@ _LARGE = 1 << 20  # bytes that take longer to hash than a thread takes to start
 class Fetcher(Protocol):
     """Gets what a URL names; see `bicameral.right.fetch`."""
 
-    async def get(self, url: str, kind: Modality, *, reach: Reach) -> tuple[bytes, str]:
+    async def get(
+        self, url: str, kind: Modality, *, reach: Reach, deadline: float | None
+    ) -> tuple[bytes, str]:
         """The bytes and their media type; RequestError if it must not or cannot be had."""
         ...
 
@@ -105,7 +107,7 @@ class Senses:
         media = kinds & frozenset(_KINDS.values())
         return media | {Modality.VIDEO} if Modality.IMAGE in media else media
 
-    async def at_hand(self, part: Media, reach: Reach) -> Media:
+    async def at_hand(self, part: Media, request: Request) -> Media:
         """The part with its bytes: itself, or fetched; RequestError if that is not allowed."""
         if isinstance(part, Audio) or part.data is not None:
             return part
@@ -116,7 +118,9 @@ class Senses:
                 param="messages",
                 code="blocked_url",
             )
-        data, media_type = await self._fetcher.get(part.url, _KINDS[type(part)], reach=reach)
+        data, media_type = await self._fetcher.get(
+            part.url, _KINDS[type(part)], reach=request.reach, deadline=request.deadline
+        )
         return replace(part, url=None, data=data, media_type=media_type)
 
     async def perceive(self, part: Media, request: Request) -> Found:
@@ -160,7 +164,7 @@ class Senses:
             budget=request.budget,
             id=request.id,
         )
-        shared = _Shared(asyncio.create_task(collect(model, asked)))
+        shared = _Shared(asyncio.create_task(_looked(model, asked)))
         self._running[key] = shared
         shared.task.add_done_callback(lambda task: self._ended(key, task))
         return shared
@@ -173,6 +177,15 @@ class Senses:
         self._memory[key.name, key.digest] = task.result()
         while len(self._memory) > self._remembered:
             self._memory.popitem(last=False)
+
+
+async def _looked(model: Model, request: Request) -> Answer:
+    """What it found; asked once more if it broke off, as nothing was told to anyone yet."""
+    answer = await collect(model, request)
+    if not isinstance(answer.error, Broken):
+        return answer
+    again = await collect(model, request)
+    return replace(again, calls=(*answer.calls, *again.calls))
 
 
 def _joined(answers: Sequence[Answer]) -> Found:

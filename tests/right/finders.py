@@ -41,10 +41,11 @@ class Finder:
         delay: float = 0.0,
     ) -> None:
         self._finds = finds or {}
-        self._error = error
+        self.error = error
         self._delay = delay
         self.looked = 0
         self.cancelled = 0
+        self.broke = 0
         self.card = Card(
             name=name,
             engine="finder",
@@ -62,8 +63,9 @@ class Finder:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            self.broke += 1
+            raise self.error
         for source, part in enumerate(request.media):
             for percept in self._finds.get(part.data or b"", ()):
                 yield Delta(replace(percept, source=source), by=self.card.name)

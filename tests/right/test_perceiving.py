@@ -133,7 +133,7 @@ async def test_if_all_fail_the_answer_fails_with_the_reason() -> None:
     model = over(Reader(), Finder(error=Broken("eyes", "it crashed")))
     answer = await collect(model, looking(A))
     assert isinstance(answer.error, Broken)
-    assert [call.model for call in answer.calls] == ["eyes"]
+    assert [call.model for call in answer.calls] == ["eyes", "eyes"], "it was asked once more"
 
 
 async def test_a_picture_that_is_none_is_the_callers_error() -> None:

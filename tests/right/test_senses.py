@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from bicameral.errors import Broken, Timeout
+from bicameral.errors import Broken, Rejected, Timeout
 from bicameral.right.senses import Senses
 from bicameral.types import Image, Modality, Reach, Request
-from tests.right.finders import Finder, picture, says
+from tests.right.finders import Finder, metered, picture, says
 
 FINDS = {bytes([i]): (says(str(i)),) for i in range(50)}
 ASK = Request.ask("?")
@@ -62,23 +62,37 @@ async def test_a_deadline_ends_the_wait() -> None:
         await senses.perceive(picture(b"\x01"), ASK.but(deadline=0.0))
 
 
+async def test_who_broke_off_is_asked_once_more() -> None:
+    finder = Finder(finds=FINDS, error=Broken("eyes", "its process died"))
+    senses = Senses([metered(finder)])
+    task = asyncio.create_task(senses.perceive(picture(b"\x01"), ASK))
+    while not finder.broke:
+        await asyncio.sleep(0)
+    finder.error = None
+    found = await task
+    assert found.percepts[0].text == "1"
+    assert len(found.calls) == 2, "the call that broke off is booked too"
+
+
 async def test_failures_are_not_remembered() -> None:
-    finder = Finder(error=Broken("eyes", "for now"))
+    finder = Finder(error=Rejected("eyes", "not this"))
     senses = Senses([finder])
     for _ in range(2):
-        with pytest.raises(Broken):
+        with pytest.raises(Rejected):
             await senses.perceive(picture(b"\x01"), ASK)
     assert finder.looked == 2
 
 
 async def test_fetched_content_is_what_is_perceived() -> None:
     class Shelf:
-        async def get(self, url: str, kind: Modality, *, reach: Reach) -> tuple[bytes, str]:
-            assert (url, kind) == ("https://example.com/x.png", Modality.IMAGE)
+        async def get(
+            self, url: str, kind: Modality, *, reach: Reach, deadline: float | None
+        ) -> tuple[bytes, str]:
+            assert (url, kind, deadline) == ("https://example.com/x.png", Modality.IMAGE, 1.0)
             return b"\x07", "image/png"
 
     senses = Senses([Finder(finds=FINDS)], fetcher=Shelf())
-    part = await senses.at_hand(Image(url="https://example.com/x.png"), Reach.PUBLIC)
+    part = await senses.at_hand(Image(url="https://example.com/x.png"), ASK.but(deadline=1.0))
     assert part.data == b"\x07"
     assert part.url is None
     assert (await senses.perceive(part, ASK)).percepts[0].text == "7"
