@@ -38,8 +38,8 @@ VERIFIERS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 class Mind:
     """A learned policy. `worths`: dollars a right answer may be worth, rising.
 
-    `budget`: dollars a prompt, or a share of what the best single member of the training folds
-    costs; without one the only worth is taken, None being quality alone.
+    `budget`: dollars a prompt, or a `share` of what the best single member costs, which the caller
+    makes a budget; without one the only worth is taken, None being quality alone.
     """
 
     policy: str
@@ -52,22 +52,15 @@ class Mind:
 
         Costs rise with it. On prompts that were learned from they would look too low.
         """
-        budget = self._budget(held)
-        if budget is None:
+        if self.budget is None:
             return _worth(self.worths[-1])
         low, high = 0, len(self.worths)
         while high - low > 1:
             middle = (low + high) // 2
             policy = trial.policy(self.policy, _worth(self.worths[middle]))
-            dear = replay(held, policy, trial.estimator()).cost.mean() > budget
+            dear = replay(held, policy, trial.estimator()).cost.mean() > self.budget
             low, high = (low, middle) if dear else (middle, high)
         return _worth(self.worths[low])
-
-    def _budget(self, held: Outcomes) -> float | None:
-        if self.share is None:
-            return self.budget
-        best = int(np.nanmean(held.score, axis=0).argmax())
-        return self.share * float(np.nanmean(held.cost[:, best]))
 
 
 def _worth(dollars: float | None) -> Worth:
@@ -116,13 +109,16 @@ def zeroeval() -> None:
 
 
 def bfcl() -> None:
-    """Tool calls; costs at list prices."""
-    rising = [0.003, 0.01, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3]
+    """Tool calls; costs at list prices. The best single member costs $2.26 per 1,000.
+
+    Budgets are in dollars per 1,000: which member is best, and its price, differs between folds.
+    """
+    rising = [0.001, 0.003, 0.01, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3]
     minds = {
-        "auto, a quarter of the best's cost": Mind("auto", rising, share=0.25),
-        "auto, half the best's cost": Mind("auto", rising, share=0.5),
-        "auto, the best's cost": Mind("auto", rising, share=1.0),
-        "cascade, half the best's cost": Mind("cascade", rising, share=0.5),
+        "auto, at most $0.56": Mind("auto", rising, budget=0.00056),
+        "auto, at most $1.13": Mind("auto", rising, budget=0.00113),
+        "auto, at most $2.26": Mind("auto", rising, budget=0.00226),
+        "cascade, at most $1.13": Mind("cascade", rising, budget=0.00113),
         "auto": Mind("auto"),
     }
     show("BFCL", left_data.bfcl(), minds)
