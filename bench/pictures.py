@@ -162,7 +162,8 @@ def _line(kinds: Sequence[str], rows: Sequence[tuple[str, bool, float]]) -> str:
         for wanted in kinds
     ]
     seconds = float(np.median([seconds for *_, seconds in rows]))
-    return f"{found.mean:.1f} % [{found.low:.0f}, {found.high:.0f}] | {' | '.join(shares)} | {seconds:.1f}"
+    right = f"{found.mean:.1f} % [{found.low:.0f}, {found.high:.0f}]"
+    return f"{right} | {' | '.join(shares)} | {seconds:.1f}"
 
 
 if __name__ == "__main__":

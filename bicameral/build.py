@@ -58,7 +58,7 @@ def _apart(
     chosen = how if isinstance(how, dict) else {}
     settings = convert(chosen, apart.Settings, source, f"models.{name}.apart")
     plain = {key: value for key, value in table.items() if key != "apart"}
-    return apart.open(name, plain, settings, source)
+    return _opened(apart.open(name, plain, settings, source), source)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The command line: ask, chat, models, serve, check, pull, explain, feedback, learn, eval.
+"""The command line: ask, chat, watch, models, serve, check, pull, explain, feedback, learn, eval.
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 answered, 1 a model failed, 2 the
 call or the config is wrong, 130 interrupted.
@@ -28,6 +28,7 @@ from bicameral.model import Model
 from bicameral.probe import Probe, probe, probe_all
 from bicameral.terminal import err
 from bicameral.types import Answer, Message, Modality, Part, Reach, Request, Sampling, Text
+from bicameral.watching import watch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 T = TypeVar("T")
@@ -313,7 +314,7 @@ def pull(
     rows = weights.catalogue()
     if not names:
         for name, row in rows.items():
-            state = "pulled" if weights.is_pulled(row) else f"{row.bytes / 2**20:.0f} MiB"
+            state = "pulled" if weights.is_pulled(row) else f"{row.size / 2**20:.0f} MiB"
             terminal.out.print(f"{name:24}{state:>10}  {row.licence}  {row.note}", markup=False)
         return
     for name in names:
@@ -324,6 +325,7 @@ def pull(
         err.print(f"{name}: {path}", markup=False)
 
 
+app.command()(watch)
 app.command("explain")(explain_answer)
 app.command()(feedback)
 app.command()(learn)

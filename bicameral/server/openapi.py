@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from bicameral.server import decode, schema
+from bicameral.server.transcriptions import TranscriptionBody
+from bicameral.server.watch import WatchBody
 from bicameral.types import Reach
 
 _REF = "#/components/schemas/{name}"
@@ -17,8 +19,17 @@ _REF = "#/components/schemas/{name}"
 @cache
 def document() -> bytes:
     """The OpenAPI 3.1 document as JSON."""
-    bodies = (schema.ChatBody, schema.EmbeddingBody, schema.FeedbackBody)
+    bodies = (
+        schema.ChatBody,
+        schema.EmbeddingBody,
+        schema.FeedbackBody,
+        TranscriptionBody,
+        WatchBody,
+    )
     _, components = msgspec.json.schema_components(bodies, ref_template=_REF)
+    form = components["TranscriptionBody"]
+    form["properties"]["file"] = {"type": "string", "format": "binary"}
+    form["required"].append("file")
     components["Error"] = _ERROR
     return msgspec.json.encode(
         {
@@ -84,6 +95,13 @@ def _post(body: str, answer: dict[str, Any], what: str, *headers: dict[str, Any]
     }
 
 
+def _form(body: str, answer: dict[str, Any], what: str, *headers: dict[str, Any]) -> dict[str, Any]:
+    post = _post(body, answer, what, *headers)
+    kind = {"$ref": _REF.format(name=body)}
+    post["requestBody"]["content"] = {"multipart/form-data": {"schema": kind}}
+    return post
+
+
 def _get(answer: dict[str, Any], what: str, *errors: int, path: str = "") -> dict[str, Any]:
     kind = {"type": "string"}
     named = [{"name": path, "in": "path", "required": True, "schema": kind}] if path else []
@@ -145,7 +163,16 @@ _PATHS: dict[str, Any] = {
     "/v1/embeddings": {
         "post": _post("EmbeddingBody", _json(_VECTORS), "Texts to vectors.", *_LIMITS)
     },
+    "/v1/audio/transcriptions": {
+        "post": _form(
+            "TranscriptionBody",
+            _json({"type": "object"}) | _TEXT | _STREAM,
+            "What is said in a recording.",
+            *_LIMITS,
+        )
+    },
     "/v1/feedback": {"post": _post("FeedbackBody", _json(_SCORED), "Say how good an answer was.")},
+    "/v1/watch": {"post": _post("WatchBody", _STREAM, "Watch a source.", *_LIMITS[:2])},
     "/v1/models": {"get": _get(_json(_LIST), "Every mind and member.", 401, 403)},
     "/v1/models/{name}": {
         "get": _get(_json(_MODEL), "One mind or member.", 401, 403, 404, path="name")

