@@ -14,8 +14,8 @@ import numpy as np
 import scenes
 from numpy.typing import NDArray
 
-from bicameral.right.gates import Gate, open_gate, small
 from bicameral.right.spikes import Novelty, grey
+from bicameral.right.stream.gates import Gate, open_gate, small
 
 GRACE = 1.0  # an alarm this long after an event still counts for it
 COOL_DOWN = 1.0  # at most one call a second, for every gate

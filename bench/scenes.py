@@ -18,7 +18,7 @@ import numpy as np
 from nuisances import FPS, HEIGHT, NUISANCES, WIDTH, Array, Nuisance, blurred
 from numpy.typing import NDArray
 
-from bicameral.right.frame import Frame
+from bicameral.right.stream.frame import Frame
 
 TRAINED = ("quiet", "flicker", "light", "leaves", "rain")
 HELD_OUT = ("snow", "water", "shake", "lamp", "night")

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python bench/train_gate.py
 
-writes bicameral/right/gates/spiking.nir and small.npz. Seeds are fixed; the data are streams of the
-kinds TRAINED in bench/scenes.py with training digits (training seeds below 100, validation 100 to
+writes spiking.nir and small.npz beside the gates. Seeds are fixed; the data are streams of kinds
+TRAINED in bench/scenes.py with training digits (training seeds below 100, validation 100 to
 199). The kinds held out, the test digits and the seeds of bench/gates.py are not seen here. The
 validation figures choose nothing but the last of the steps to keep.
 """
@@ -21,7 +21,7 @@ from gates_net import Adam, Array
 from numpy.typing import NDArray
 
 from bicameral.right import spikes
-from bicameral.right.gates import small, spiking
+from bicameral.right.stream.gates import small, spiking
 
 GATES = Path(__file__).parents[1] / "bicameral" / "right" / "gates"
 WINDOW, WARM = 50, 10  # steps of a training sequence; of these the first only fill the state

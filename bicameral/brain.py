@@ -22,7 +22,7 @@ from bicameral.journal.writer import Journal
 from bicameral.ledger.meter import Book, Meter
 from bicameral.model import Fold, Model
 from bicameral.right.senses import Fetcher
-from bicameral.right.settings import options as watch_options
+from bicameral.right.stream.settings import options as watch_options
 from bicameral.types import (
     Answer,
     Audio,

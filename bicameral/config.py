@@ -198,7 +198,7 @@ class RightOptions(FetchOptions, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The whole file; `models` and `watch` are still raw, read by engines and right/settings."""
+    """The whole file; `models` and `watch` are still raw: engines and the watch read their own."""
 
     models: Mapping[str, Mapping[str, Any]] = {}
     minds: Mapping[str, MindOptions] = {}

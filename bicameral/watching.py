@@ -20,15 +20,15 @@ from bicameral.brain import Brain, load_config
 from bicameral.config import nearest
 from bicameral.errors import RequestError
 from bicameral.model import Fold
-from bicameral.right import notices, question
-from bicameral.right.asker import Ask, Wish
-from bicameral.right.clock import Wall
-from bicameral.right.gates import GATES, open_gate
-from bicameral.right.notices import Notice
-from bicameral.right.settings import WatchSettings, options
-from bicameral.right.sources import open_source
-from bicameral.right.suppressed import SuppressedLog
-from bicameral.right.watch import Watch
+from bicameral.right.stream import notices, question
+from bicameral.right.stream.asker import Ask, Wish
+from bicameral.right.stream.clock import Wall
+from bicameral.right.stream.gates import GATES, open_gate
+from bicameral.right.stream.notices import Notice
+from bicameral.right.stream.settings import WatchSettings, options
+from bicameral.right.stream.sources import open_source
+from bicameral.right.stream.suppressed import SuppressedLog
+from bicameral.right.stream.watch import Watch
 from bicameral.types import Answer, Reach, Request
 
 

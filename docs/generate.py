@@ -12,7 +12,7 @@ import msgspec
 from bicameral import engines
 from bicameral.config import JournalOptions, MemberOptions, MindOptions, RightOptions, ServerOptions
 from bicameral.right.apart import Settings
-from bicameral.right.settings import WatchOptions
+from bicameral.right.stream.settings import WatchOptions
 
 HEAD = """# The config file
 

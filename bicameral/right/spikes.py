@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from bicameral.errors import RequestError
-from bicameral.right.frame import Events
+from bicameral.right.stream.frame import Events
 
 Share = Annotated[float, Meta(ge=0, le=0.5)]
 Threshold = Annotated[float, Meta(ge=0.01, le=5)]

@@ -19,13 +19,13 @@ from msgspec import Meta, Struct
 from bicameral.brain import Brain
 from bicameral.config import nearest
 from bicameral.errors import NotFound, RequestError, Unsupported
-from bicameral.right.asker import Wish
-from bicameral.right.clock import Wall
-from bicameral.right.gates import open_gate
-from bicameral.right.notices import Notice
-from bicameral.right.settings import GateName, WatchOptions, options
-from bicameral.right.sources import Source, open_source
-from bicameral.right.watch import Watch
+from bicameral.right.stream.asker import Wish
+from bicameral.right.stream.clock import Wall
+from bicameral.right.stream.gates import open_gate
+from bicameral.right.stream.notices import Notice
+from bicameral.right.stream.settings import GateName, WatchOptions, options
+from bicameral.right.stream.sources import Source, open_source
+from bicameral.right.stream.watch import Watch
 from bicameral.server import decode
 from bicameral.server.chat import name_model
 from bicameral.server.errors import Refused

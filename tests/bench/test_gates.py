@@ -130,7 +130,7 @@ def test_the_file_gives_the_spikes_of_the_net_that_was_trained(net, tmp_path):
     trained = net.fresh(3)
     net.write(trained, tmp_path / "net.nir")
     chance = np.random.default_rng(4)
-    x = chance.poisson(0.05, (40, *net.GRID))
+    x = chance.poisson(0.2, (40, *net.GRID))
     score, kept = trained.forward(np.moveaxis(x, 1, -1)[None].astype(np.float32))
     run = Executor(read(tmp_path / "net.nir"))
     fired = [run.step(*graded(counts)) for counts in x]

@@ -11,12 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bicameral.right.clock import Wall
-from bicameral.right.frame import Events, Frame
-from bicameral.right.gates import open_gate
-from bicameral.right.notices import Gap, Notice
-from bicameral.right.settings import WatchSettings
-from bicameral.right.watch import Watch, Wish
+from bicameral.right.stream.clock import Wall
+from bicameral.right.stream.frame import Events, Frame
+from bicameral.right.stream.gates import open_gate
+from bicameral.right.stream.notices import Gap, Notice
+from bicameral.right.stream.settings import WatchSettings
+from bicameral.right.stream.watch import Watch, Wish
 from bicameral.types import Answer, Request
 
 SIZE = (96, 160)

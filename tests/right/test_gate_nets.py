@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from bicameral.errors import RequestError
-from bicameral.right.frame import Frame
-from bicameral.right.gates import Gate, open_gate
 from bicameral.right.spikes import Camera, grey
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.gates import Gate, open_gate
 
-FOLDER = resources.files("bicameral.right.gates")
+FOLDER = resources.files("bicameral.right.stream.gates")
 QUIET, BUSY = 100, 25  # frames
 
 
@@ -103,7 +103,7 @@ def test_sound_is_refused(gate):
 
 
 def test_the_small_net_refuses_events_by_name():
-    from bicameral.right.gates.spiking import SENSOR
+    from bicameral.right.stream.gates.spiking import SENSOR
 
     frame = next(as_events(frames, SENSOR))
     with pytest.raises(RequestError, match="spiking"):
@@ -112,7 +112,7 @@ def test_the_small_net_refuses_events_by_name():
 
 @spiking_only
 def test_events_of_a_sensor_score_as_the_pictures_they_came_from(gate):
-    from bicameral.right.gates.spiking import SENSOR
+    from bicameral.right.stream.gates.spiking import SENSOR
 
     from_pictures = scores(gate, frames())
     gate.reset()
@@ -135,8 +135,8 @@ def test_the_net_gives_the_spikes_of_the_reference(gate):
     from bicameral.engines.spike.exchange import read
     from bicameral.engines.spike.execute import Executor
     from bicameral.engines.spike.reference import simulate
-    from bicameral.right.gates.spiking import Encoder
     from bicameral.right.spikes import graded
+    from bicameral.right.stream.gates.spiking import Encoder
 
     encoder = Encoder()
     counts = [encoder.spikes(frame) for frame in frames()]

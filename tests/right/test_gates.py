@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bicameral.errors import ConfigError, RequestError
-from bicameral.right.frame import Frame
-from bicameral.right.gates import GATES, open_gate
-from bicameral.right.luma import luma
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.gates import GATES, open_gate
+from bicameral.right.stream.luma import luma
 from tests.right.streams import SIZE, events, scene
 
 

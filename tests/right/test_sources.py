@@ -15,12 +15,12 @@ import soundfile
 from PIL import Image
 
 from bicameral.errors import BicameralError, ConfigError, RequestError
-from bicameral.right.evidence import Ring, drawn, jpeg, wav
-from bicameral.right.frame import Frame
-from bicameral.right.notices import Gap
-from bicameral.right.sources import open_source
-from bicameral.right.sources.pictures import natural
-from bicameral.right.sources.sound import Resampler
+from bicameral.right.stream.evidence import Ring, drawn, jpeg, wav
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.notices import Gap
+from bicameral.right.stream.sources import open_source
+from bicameral.right.stream.sources.pictures import natural
+from bicameral.right.stream.sources.sound import Resampler
 from tests.right.streams import SIZE, Told, movie, save_video, scene
 
 

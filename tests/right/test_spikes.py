@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bicameral.errors import RequestError
-from bicameral.right.frame import Events
 from bicameral.right.spikes import (
     Camera,
     Novelty,
@@ -19,6 +18,7 @@ from bicameral.right.spikes import (
     log_intensity,
     pooled,
 )
+from bicameral.right.stream.frame import Events
 
 EVEN = Sensor(mismatch=0.0)
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from bicameral.errors import RequestError, Unauthorized, Unreachable, Unsupported
-from bicameral.right.asker import Wish
-from bicameral.right.clock import Wall
-from bicameral.right.frame import Frame
-from bicameral.right.notices import (
+from bicameral.right.stream.asker import Wish
+from bicameral.right.stream.clock import Wall
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.notices import (
     Alarm,
     Described,
     Digest,
@@ -28,8 +28,8 @@ from bicameral.right.notices import (
     Undescribed,
     Woke,
 )
-from bicameral.right.sources import open_source
-from bicameral.right.suppressed import SuppressedLog
+from bicameral.right.stream.sources import open_source
+from bicameral.right.stream.suppressed import SuppressedLog
 from bicameral.types import Answer, Image, Text
 from tests.right.streams import (
     Listed,

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from bicameral.right import question
-from bicameral.right.edge import Edge, Over
-from bicameral.right.evidence import Shot, Sighting
-from bicameral.right.faults import checked
-from bicameral.right.flow import Rate, buffered, paced
-from bicameral.right.frame import Frame
-from bicameral.right.notices import Gap
-from bicameral.right.pending import Pending
-from bicameral.right.settings import WatchSettings
-from bicameral.right.suppressed import SuppressedLog
-from bicameral.right.wake import Bucket, Waker
+from bicameral.right.stream import question
+from bicameral.right.stream.edge import Edge, Over
+from bicameral.right.stream.evidence import Shot, Sighting
+from bicameral.right.stream.faults import checked
+from bicameral.right.stream.flow import Rate, buffered, paced
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.notices import Gap
+from bicameral.right.stream.pending import Pending
+from bicameral.right.stream.settings import WatchSettings
+from bicameral.right.stream.suppressed import SuppressedLog
+from bicameral.right.stream.wake import Bucket, Waker
 from tests.right.streams import Listed, Told, scene
 
 

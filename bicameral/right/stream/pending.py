@@ -10,7 +10,7 @@ import sqlite3
 
 import msgspec
 
-from bicameral.right.evidence import Sighting
+from bicameral.right.stream.evidence import Sighting
 
 _MEMORY_KB = 8192
 _BYTES = 256 * 2**20

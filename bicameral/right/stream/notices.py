@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bicameral.right.edge import EdgeCount
+from bicameral.right.stream.edge import EdgeCount
 
 Kind = Literal["video", "pictures", "sound", "events"]
 Trouble = Literal[

@@ -6,10 +6,10 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from bicameral.right.clock import Clock
-from bicameral.right.edge import Edge, Over
-from bicameral.right.frame import Frame
-from bicameral.right.notices import Gap
+from bicameral.right.stream.clock import Clock
+from bicameral.right.stream.edge import Edge, Over
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.notices import Gap
 
 Item = Frame | Gap
 

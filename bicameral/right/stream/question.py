@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from bicameral.right.evidence import Sighting
-from bicameral.right.notices import Kind
+from bicameral.right.stream.evidence import Sighting
+from bicameral.right.stream.notices import Kind
 from bicameral.types import Audio, Image, Message, Part, Request, Sampling, Text
 
 LONGEST = 2000

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bicameral.errors import ConfigError, RequestError
-from bicameral.right.frame import Frame
-from bicameral.right.notices import Gap, Kind
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.notices import Gap, Kind
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bicameral.errors import RequestError
-from bicameral.right.frame import Frame
 from bicameral.right.spikes import Novelty, grey
+from bicameral.right.stream.frame import Frame
 
 Array = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ _LARGEST = {
 
 def open() -> Small:
     """The gate with the weights of this package."""
-    path = resources.files("bicameral.right.gates") / "small.npz"
+    path = resources.files("bicameral.right.stream.gates") / "small.npz"
     with path.open("rb") as file, np.load(file) as weights:
         return Small({name: weights[name] for name in weights.files})
 

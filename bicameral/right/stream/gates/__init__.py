@@ -1,8 +1,8 @@
 """Gates: cheap judges of whether a frame is worth waking the reasoning for.
 
 A gate only scores; it may say in `threshold` from which score it wakes by default (else 0.5), and
-when a score wakes is decided in `bicameral.right.wake`. Each gate is one file here that defines
-`open(**options)`, loaded when it is first named.
+when a score wakes is decided in `bicameral.right.stream.wake`. Each gate is one file here that
+defines `open(**options)`, loaded when it is first named.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from bicameral.errors import ConfigError
-from bicameral.right.frame import Frame
+from bicameral.right.stream.frame import Frame
 
 # Each is the file of that name beside this one.
 GATES = ("none", "difference", "motion", "small", "spiking", "voice")
@@ -39,5 +39,5 @@ def open_gate(name: str, **options: Any) -> Gate:
     """The gate called `name`, fresh; ConfigError if there is none or its library is missing."""
     if name not in GATES:
         raise ConfigError(f"there is no gate '{name}'; known: {', '.join(GATES)}")
-    gate: Gate = import_module(f"bicameral.right.gates.{name}").open(**options)
+    gate: Gate = import_module(f"bicameral.right.stream.gates.{name}").open(**options)
     return gate

@@ -15,17 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec.structs import replace
 
-from bicameral.right.asker import Ask, Asker, Pause, Wish
-from bicameral.right.clock import Clock, Wall
-from bicameral.right.edge import Edge
-from bicameral.right.evidence import Sighting
-from bicameral.right.faults import checked
-from bicameral.right.flow import Item, buffered, paced
-from bicameral.right.gates import Gate
-from bicameral.right.notices import Gap, Notice, Opened, Stats, Woke
-from bicameral.right.perceive import First, Observe, Tally, Told, perceive
-from bicameral.right.settings import WatchSettings
-from bicameral.right.sources import Source
+from bicameral.right.stream.asker import Ask, Asker, Pause, Wish
+from bicameral.right.stream.clock import Clock, Wall
+from bicameral.right.stream.edge import Edge
+from bicameral.right.stream.evidence import Sighting
+from bicameral.right.stream.faults import checked
+from bicameral.right.stream.flow import Item, buffered, paced
+from bicameral.right.stream.gates import Gate
+from bicameral.right.stream.notices import Gap, Notice, Opened, Stats, Woke
+from bicameral.right.stream.perceive import First, Observe, Tally, Told, perceive
+from bicameral.right.stream.settings import WatchSettings
+from bicameral.right.stream.sources import Source
 
 _NOTICES = 64
 _LIVE_PICTURES, _LIVE_SMALL, _RECORDED = 2, 50, 4

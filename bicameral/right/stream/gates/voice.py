@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bicameral.errors import ConfigError, RequestError
-from bicameral.right.frame import Frame
+from bicameral.right.stream.frame import Frame
 
 
 def open() -> Voice:

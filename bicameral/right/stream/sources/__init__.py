@@ -12,9 +12,9 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from bicameral.errors import RequestError
-from bicameral.right.clock import Clock
-from bicameral.right.frame import Frame
-from bicameral.right.notices import Gap, Kind
+from bicameral.right.stream.clock import Clock
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.notices import Gap, Kind
 
 ADDRESSES = ("rtsp", "rtsps", "http", "https")
 _PICTURES = "pictures"
@@ -47,13 +47,13 @@ def open_source(name: str, clock: Clock, *, label: str | None = None) -> Source:
     """
     scheme = name.partition("://")[0].lower() if "://" in name else ""
     if scheme in ADDRESSES:
-        from bicameral.right.sources.video import Camera
+        from bicameral.right.stream.sources.video import Camera
 
         return Camera(name, clock, label or _without_secrets(name))
     if scheme:
         raise _wrong(f"'{scheme}://' cannot be watched; known: {', '.join(ADDRESSES)}")
     if name == "mic" or name.startswith("mic:"):
-        from bicameral.right.sources.microphone import Microphone
+        from bicameral.right.stream.sources.microphone import Microphone
 
         return Microphone(name[4:] or None, label or name)
     return _on_disk(Path(name), label or Path(name).name)
@@ -61,21 +61,21 @@ def open_source(name: str, clock: Clock, *, label: str | None = None) -> Source:
 
 def _on_disk(path: Path, label: str) -> Source:
     if path.is_dir():
-        from bicameral.right.sources.pictures import Pictures
+        from bicameral.right.stream.sources.pictures import Pictures
 
         return Pictures(path, label)
     if not path.is_file():
         raise _wrong(f"there is no file, folder or address called '{label}'")
     match _FILES.get(path.suffix.lower()):
         case "sound":
-            from bicameral.right.sources.sound import Recording
+            from bicameral.right.stream.sources.sound import Recording
 
             return Recording(path, label)
         case "events":
-            from bicameral.right.sources.events import EventFile
+            from bicameral.right.stream.sources.events import EventFile
 
             return EventFile(path, label)
-    from bicameral.right.sources.video import VideoFile
+    from bicameral.right.stream.sources.video import VideoFile
 
     return VideoFile(path, label)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bicameral.right.notices import Digest, Ended, Phase, Reason
-from bicameral.right.settings import WatchSettings
+from bicameral.right.stream.notices import Digest, Ended, Phase, Reason
+from bicameral.right.stream.settings import WatchSettings
 
 _GROWN = 1.5
 _SOON = 1.0

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from bicameral.errors import ConfigError
-from bicameral.right.frame import Events, Frame
-from bicameral.right.notices import Kind, Phase
-from bicameral.right.sources.sound import RATE
+from bicameral.right.stream.frame import Events, Frame
+from bicameral.right.stream.notices import Kind, Phase
+from bicameral.right.stream.sources.sound import RATE
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,9 +7,9 @@ from collections.abc import Generator
 from typing import Any
 
 from bicameral.errors import RequestError
-from bicameral.right.frame import Frame
-from bicameral.right.notices import Gap, Kind
-from bicameral.right.sources.sound import BLOCK, RATE, library, mono
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.notices import Gap, Kind
+from bicameral.right.stream.sources.sound import BLOCK, RATE, library, mono
 
 _WAITING = 100
 _SILENCE = 5.0

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bicameral.right.frame import Frame
-from bicameral.right.luma import luma
-from bicameral.right.notices import Gap, Trouble
-from bicameral.right.settings import WatchSettings
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.luma import luma
+from bicameral.right.stream.notices import Gap, Trouble
+from bicameral.right.stream.settings import WatchSettings
 
 if TYPE_CHECKING:
     import numpy as np

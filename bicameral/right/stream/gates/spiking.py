@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from bicameral.engines.spike.exchange import read
 from bicameral.engines.spike.execute import Count, Executor
 from bicameral.errors import RequestError
-from bicameral.right.frame import Events, Frame
-from bicameral.right.gates.small import COLUMNS, HEIGHT, ROWS, STEP, WIDTH
 from bicameral.right.spikes import Camera, Novelty, Sensor, graded, grey, pooled
+from bicameral.right.stream.frame import Events, Frame
+from bicameral.right.stream.gates.small import COLUMNS, HEIGHT, ROWS, STEP, WIDTH
 
 SENSOR = Sensor(on=0.05, off=0.05)
 LEAK = 0.8
@@ -27,7 +27,7 @@ LEAK = 0.8
 
 def open() -> Spiking:
     """The gate with the net of this package; ConfigError if the NIR reader is not installed."""
-    with resources.as_file(resources.files("bicameral.right.gates") / "spiking.nir") as path:
+    with resources.as_file(resources.files("bicameral.right.stream.gates") / "spiking.nir") as path:
         return Spiking(Executor(read(path)))
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bicameral.right.clock import Clock
-from bicameral.right.evidence import Ring, Shot, Sighting
-from bicameral.right.flow import Rate
-from bicameral.right.frame import Frame
-from bicameral.right.gates import Gate
-from bicameral.right.notices import Digest, Ended, Gap, Kind, Suppressed
-from bicameral.right.settings import WatchSettings
-from bicameral.right.wake import Account, Seen, Waker
+from bicameral.right.stream.clock import Clock
+from bicameral.right.stream.evidence import Ring, Shot, Sighting
+from bicameral.right.stream.flow import Rate
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.gates import Gate
+from bicameral.right.stream.notices import Digest, Ended, Gap, Kind, Suppressed
+from bicameral.right.stream.settings import WatchSettings
+from bicameral.right.stream.wake import Account, Seen, Waker
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,12 +28,12 @@ from bicameral.errors import (
     Timeout,
     Unauthorized,
 )
-from bicameral.right import question
-from bicameral.right.clock import Clock
-from bicameral.right.evidence import Sighting, save
-from bicameral.right.notices import Alarm, Described, Dismissed, Down, Notice, Undescribed
-from bicameral.right.pending import Pending
-from bicameral.right.settings import WatchSettings
+from bicameral.right.stream import question
+from bicameral.right.stream.clock import Clock
+from bicameral.right.stream.evidence import Sighting, save
+from bicameral.right.stream.notices import Alarm, Described, Dismissed, Down, Notice, Undescribed
+from bicameral.right.stream.pending import Pending
+from bicameral.right.stream.settings import WatchSettings
 from bicameral.types import Answer, Request
 
 Ask = Callable[[Request], Awaitable[Answer]]

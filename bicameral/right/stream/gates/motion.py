@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bicameral.errors import RequestError
-from bicameral.right.frame import Frame
-from bicameral.right.luma import luma
+from bicameral.right.stream.frame import Frame
+from bicameral.right.stream.luma import luma
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from bicameral.right.frame import Events, Frame
-from bicameral.right.luma import luma
+from bicameral.right.stream.frame import Events, Frame
+from bicameral.right.stream.luma import luma
 
 if TYPE_CHECKING:
     import numpy as np

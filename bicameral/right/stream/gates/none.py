@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bicameral.right.frame import Frame
+from bicameral.right.stream.frame import Frame
 
 
 def open() -> Always:

@@ -1,0 +1,1 @@
+"""Streams: what looks all the time with something cheap, and wakes reasoning when it pays."""
