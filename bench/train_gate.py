@@ -5,7 +5,7 @@
 writes spiking.nir and small.npz beside the gates. Seeds are fixed; the data are streams of kinds
 TRAINED in bench/scenes.py with training digits (training seeds below 100, validation 100 to
 199). The kinds held out, the test digits and the seeds of bench/gates.py are not seen here. The
-validation figures choose nothing but the last of the steps to keep.
+validation figures are only printed: the weights of the last step are kept.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from gates_net import Adam, Array
 from numpy.typing import NDArray
 
 from bicameral.right import spikes
+from bicameral.right.stream import gates
 from bicameral.right.stream.gates import small, spiking
 
-GATES = Path(__file__).parents[1] / "bicameral" / "right" / "gates"
+GATES = Path(gates.__file__).parent
+_FRAMES = 10.0  # that an event counts as
 WINDOW, WARM = 50, 10  # steps of a training sequence; of these the first only fill the state
 
 
@@ -76,7 +78,8 @@ def train_spiking(data: Recorded, held: Recorded, steps: int, batch: int) -> gat
         known = label >= 0
         known[:, :WARM] = False
         logit = values["gain"] * count + values["bias"]
-        error = (1 / (1 + np.exp(-logit)) - label) * known / known.sum()
+        weight = known * weights(label)
+        error = (1 / (1 + np.exp(-logit)) - label) * weight / weight.sum()
         hidden = kept["s1"].mean() + kept["s2"].mean()
         cost = np.float32(2e-3 / kept["s1"].size)
         gradients = net.backward((error * values["gain"]).astype(np.float32), kept, cost)
@@ -92,6 +95,16 @@ def train_spiking(data: Recorded, held: Recorded, steps: int, batch: int) -> gat
                 flush=True,
             )
     return net
+
+
+def weights(labels: Array) -> Array:
+    """Every event counts alike: what appears has two frames, what crosses has forty."""
+    found = np.ones_like(labels)
+    for row, out in zip(labels == 1, found, strict=True):
+        edges = np.flatnonzero(np.diff(np.r_[False, row, False]))
+        for first, last in zip(edges[::2], edges[1::2], strict=True):
+            out[first:last] = _FRAMES / (last - first)
+    return found
 
 
 def floats(recorded: Recorded) -> list[Array]:

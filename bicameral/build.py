@@ -155,13 +155,14 @@ def embedded() -> Config:
     """Without a config file: `auto` over the local chat models that have been pulled.
 
     What it knows of them bench/embedded.py taught it; a right answer is worth a hundred seconds.
+    Where the library that reads pictures (`see`) is installed, they read them.
     Without the library that reads it (`embed-fast`): a cascade, with the threshold that
     bench/confidence.py shows for the smallest.
     """
     from bicameral.engines import weights
 
     rows = weights.catalogue()
-    chat = [name for name in weights.pulled(rows) if rows[name].chat]
+    chat = [name for name in weights.pulled(rows) if rows[name].kind == "gguf" and rows[name].chat]
     names = tuple(sorted(chat, key=lambda name: rows[name].bytes))
     if not names:
         raise ConfigError(
@@ -169,6 +170,8 @@ def embedded() -> Config:
             "`bicameral pull smollm2-135m`, or write bicameral.toml"
         )
     models = {name: {"engine": "llama_cpp", "weights": name} for name in names}
+    if find_spec("rapidocr"):
+        models["ocr"] = {"engine": "ocr"}
     if find_spec("wordllama"):
         file = str(Path(__file__).parent / "left" / "embedded.npz")
         mind = MindOptions(policy="auto", members=names, learned=file, worth="1", second="0.01")

@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from bicameral.config import MemberOptions
 from bicameral.engines.media import perceiver
-from bicameral.engines.media.library import library
+from bicameral.engines.media.library import library, present
 from bicameral.errors import Broken, ConfigError
 from bicameral.types import Percept
 
@@ -65,8 +65,9 @@ class _Line(NamedTuple):
 @asynccontextmanager
 async def open(name: str, options: Options) -> AsyncIterator[perceiver.Perceiver]:
     """The reader called `name`; ConfigError if its library is not installed."""
+    present("rapidocr")
     card = perceiver.card(name, options, serves="PP-OCRv6 small")
-    async with perceiver.opened(card, partial(Reader, name, options)) as model:
+    async with perceiver.opened(card, partial(Reader, name, options), late=True) as model:
         yield model
 
 

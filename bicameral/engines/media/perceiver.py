@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
@@ -68,12 +69,19 @@ def card(name: str, options: MemberOptions, *, serves: str) -> Card:
 
 
 @asynccontextmanager
-async def opened(card: Card, load: Callable[[], Net]) -> AsyncIterator[Perceiver]:
-    """A perceiver whose net is loaded, and used, by the one thread that it has."""
+async def opened(
+    card: Card, load: Callable[[], Net], *, late: bool = False
+) -> AsyncIterator[Perceiver]:
+    """A perceiver whose net is loaded, and used, by the one thread that it has.
+
+    `late`: not before the first picture, so that who shows none does not wait for it.
+    """
     worker = ThreadPoolExecutor(1, thread_name_prefix=f"look-{card.name}")
     try:
-        net = await asyncio.get_running_loop().run_in_executor(worker, load)
-        yield Perceiver(card, net, worker)
+        model = Perceiver(card, cache(load), worker)
+        if not late:
+            await asyncio.get_running_loop().run_in_executor(worker, model.load)
+        yield model
     finally:
         await asyncio.to_thread(worker.shutdown, wait=True, cancel_futures=True)
 
@@ -81,9 +89,9 @@ async def opened(card: Card, load: Callable[[], Net]) -> AsyncIterator[Perceiver
 class Perceiver:
     """A Model: pictures in, percepts out."""
 
-    def __init__(self, card: Card, net: Net, worker: ThreadPoolExecutor) -> None:
+    def __init__(self, card: Card, load: Callable[[], Net], worker: ThreadPoolExecutor) -> None:
         self._card = card
-        self._net = net
+        self.load = load  # gives the same net each time
         self._worker = worker
         self._inside = 0
 
@@ -117,8 +125,8 @@ class Perceiver:
             self._inside -= 1
 
     def _see(self, index: int, data: bytes) -> Sequence[Percept]:
-        pixels = decode(data, most=self._net.pixels, name=f"picture {index + 1}")
-        return self._net.look(pixels)
+        net = self.load()
+        return net.look(decode(data, most=net.pixels, name=f"picture {index + 1}"))
 
 
 def _pictures(request: Request) -> list[tuple[int, bytes]]:
