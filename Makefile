@@ -5,7 +5,7 @@ UV := 0.13.9
 # On a busy machine the threads of linear algebra wait for one another, a hundred times as long.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: run test test-large check clients lock clean bench-left bench-live
+.PHONY: run test test-large check clients lock clean bench-left bench-live bench-right
 
 # The main job: real local models answer three real questions as one mind.
 run: .venv/.run
@@ -19,7 +19,7 @@ run: .venv/.run
 
 # Everything but the tests that want the 1.1 GB model; those run where it has been pulled.
 test: .venv/.dev clients
-	@$(BIN)/bicameral pull smollm2-135m
+	@$(BIN)/bicameral pull smollm2-135m efficientnet-lite0 blazeface-back whisper-base
 	$(ONE) BICAMERAL_REQUIRE_CLIENTS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-large: .venv/.dev
@@ -40,6 +40,19 @@ bench-live: .venv/.dev
 	$(BIN)/uv pip install --quiet reasoning-gym==0.1.25
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b gemma-3-270m
 	$(BIN)/python bench/live.py
+
+# Beside rivals, which have an environment of their own: five gigabytes, most of it torch's.
+RIVALS := torch==2.15.0 snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 sinabs==3.1.3 pbr \
+  iceoryx2 pyzmq ray
+RIGHT := data_path soak_callosum spiking_conformance spiking gates split pictures reading hearing
+bench-right: .venv/.dev
+	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b efficientnet-lite0 blazeface-back \
+	  whisper-base
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .bench/right
+	$(BIN)/uv pip install --quiet --python .bench/right -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python .bench/right $(filter-out sinabs%,$(RIVALS))
+	$(BIN)/uv pip install --quiet --python .bench/right --no-deps $(filter sinabs%,$(RIVALS)) -e .
+	for part in $(RIGHT); do $(ONE) .bench/right/bin/python bench/$$part.py; done
 
 # bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed · bench-embedded
 bench-%: .venv/.dev
