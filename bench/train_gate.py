@@ -25,7 +25,6 @@ from bicameral.right.stream import gates
 from bicameral.right.stream.gates import small, spiking
 
 GATES = Path(gates.__file__).parent
-_FRAMES = 10.0  # that an event counts as
 WINDOW, WARM = 50, 10  # steps of a training sequence; of these the first only fill the state
 
 
@@ -78,8 +77,7 @@ def train_spiking(data: Recorded, held: Recorded, steps: int, batch: int) -> gat
         known = label >= 0
         known[:, :WARM] = False
         logit = values["gain"] * count + values["bias"]
-        weight = known * weights(label)
-        error = (1 / (1 + np.exp(-logit)) - label) * weight / weight.sum()
+        error = (1 / (1 + np.exp(-logit)) - label) * known / known.sum()
         hidden = kept["s1"].mean() + kept["s2"].mean()
         cost = np.float32(2e-3 / kept["s1"].size)
         gradients = net.backward((error * values["gain"]).astype(np.float32), kept, cost)
@@ -95,16 +93,6 @@ def train_spiking(data: Recorded, held: Recorded, steps: int, batch: int) -> gat
                 flush=True,
             )
     return net
-
-
-def weights(labels: Array) -> Array:
-    """Every event counts alike: what appears has two frames, what crosses has forty."""
-    found = np.ones_like(labels)
-    for row, out in zip(labels == 1, found, strict=True):
-        edges = np.flatnonzero(np.diff(np.r_[False, row, False]))
-        for first, last in zip(edges[::2], edges[1::2], strict=True):
-            out[first:last] = _FRAMES / (last - first)
-    return found
 
 
 def floats(recorded: Recorded) -> list[Array]:
