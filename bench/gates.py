@@ -156,6 +156,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder of scores, to go on where it stopped")
     parser.add_argument("--gates", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
     arms = {name: ARMS[name] for name in options.gates}
     tests, calibrations = {}, {}
     for group, kinds in GROUPS.items():
