@@ -135,8 +135,9 @@ async def main(each: int, members: Sequence[str]) -> None:
     models = {name: {"engine": "llama_cpp", "weights": name, "threads": 1} for name in members}
     all_cases = list(cases(each))
     kinds = list(dict.fromkeys(case.kind for case in all_cases))
-    print(f"{len(all_cases)} questions about {sum(len(p) for c in all_cases for _, p in c.turns)} ")
-    print(f"pictures\n\n| member | | right | {' | '.join(kinds)} | seconds |")
+    pictures = sum(len(shown) for case in all_cases for _, shown in case.turns)
+    print(f"{len(all_cases)} questions about {pictures} pictures\n")
+    print(f"| member | | right | {' | '.join(kinds)} | seconds |")
     print("|---|---|---|" + "---|" * (len(kinds) + 1))
     async with Brain.open(Config(models={**models, "ocr": {"engine": "ocr"}})) as brain:
         for name in members:

@@ -1,6 +1,6 @@
 """Millions of hand-overs while either side is killed at random; then everything is counted.
 
-    python bench/soak_callosum.py --count 10000000     # about an hour on a quiet machine
+    python bench/soak_callosum.py --count 10000000     # a quarter of an hour, if nothing else runs
     python bench/soak_callosum.py --count 20000        # a first look
 
 Half of the messages go to readers that are killed: the writer lives on and hands what was not
