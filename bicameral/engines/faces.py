@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from bicameral.config import MemberOptions
 from bicameral.engines.media import perceiver
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.engines.weights import locate
 from bicameral.errors import Broken, WeightsError
 from bicameral.types import Percept

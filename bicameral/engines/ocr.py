@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from bicameral.config import MemberOptions
 from bicameral.engines.media import perceiver
-from bicameral.engines.media.library import library, present
+from bicameral.engines.media.optional import library, present
 from bicameral.errors import Broken, ConfigError
 from bicameral.types import Percept
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.errors import Broken, WeightsError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from bicameral.config import MemberOptions
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.engines.weights import locate
 from bicameral.errors import ConfigError, Overloaded, RequestError, Timeout, Unsupported
 from bicameral.model import admit

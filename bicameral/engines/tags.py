@@ -19,7 +19,7 @@ from msgspec import Meta
 from bicameral.config import MemberOptions
 from bicameral.engines import onnx
 from bicameral.engines.media import checkpoint, efficientnet, perceiver
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.engines.weights import locate
 from bicameral.types import Percept
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.engines.speech import listener
 from bicameral.types import Percept, Request
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.engines.speech import listener
 from bicameral.engines.weights import locate
 from bicameral.errors import Broken, ConfigError, RequestError

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.errors import WeightsError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bicameral.engines.media.graph import Graph
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.errors import WeightsError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bicameral.engines.media.header import Header, measure
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.errors import RequestError
 
 if TYPE_CHECKING:

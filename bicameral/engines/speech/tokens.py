@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.errors import WeightsError
 
 STEP = 0.02  # seconds from one timestamp to the next

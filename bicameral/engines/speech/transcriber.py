@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from bicameral.engines.media.library import library
+from bicameral.engines.media.optional import library
 from bicameral.engines.media.sound import RATE
 from bicameral.engines.speech.mel import HOP, SECONDS, features
 from bicameral.engines.speech.spans import Joined
