@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from bicameral import build
 from bicameral.config import Config, load, nearest
-from bicameral.errors import ConfigError, JournalError, NotFound, RequestError
+from bicameral.errors import BicameralError, ConfigError, JournalError, NotFound, RequestError
 from bicameral.journal.watch import Tell, Watch
 from bicameral.journal.watch import tell as tell_log
 from bicameral.journal.writer import Journal
-from bicameral.ledger.meter import Book, Meter
+from bicameral.ledger.meter import Meter, Note
+from bicameral.ledger.till import Tab, Till, opened
 from bicameral.model import Fold, Model
 from bicameral.right.senses import Fetcher
 from bicameral.right.stream.settings import options as watch_options
@@ -27,6 +28,7 @@ from bicameral.types import (
     Answer,
     Audio,
     Call,
+    Done,
     Event,
     Image,
     Message,
@@ -78,9 +80,10 @@ class _Tree:
 class Brain:
     """Minds and members of a config, open and ready to answer."""
 
-    def __init__(self, tree: _Tree, book: Book, tell: Tell) -> None:
+    def __init__(self, tree: _Tree, note: Note, till: Till | None, tell: Tell) -> None:
         self._tree = tree
-        self._book = book
+        self._note = note
+        self._till = till
         self._tell = tell
         self._journal = _journal(tree.config)
         self._reloading = asyncio.Lock()
@@ -91,23 +94,24 @@ class Brain:
         cls,
         config: str | Path | Config | None = None,
         *,
-        book: Book | None = None,
+        note: Note | None = None,
         tell: Tell = tell_log,
     ) -> AsyncIterator[Brain]:
         """Open every member of `config`, by default what `load_config` finds.
 
-        `book` gets each leaf call when it ends, `tell` each decision of a mind, by default for the
-        log. Raises ConfigError or WeightsError.
+        `note` gets each leaf call when it ends, booked or not; `tell` each decision of a mind, by
+        default for the log. Raises ConfigError, WeightsError or LedgerError.
         """
-        book = book or _no_book
         if not isinstance(config, Config):
             config = load_config(config)
-        brain = cls(await _grow(config, {}, book), book, tell)
-        try:
-            yield brain
-        finally:
-            await brain._retire(brain._tree, now=True)
-            await _closed(brain._journal)
+        async with opened(config) as till:
+            noting = _both(till, note)
+            brain = cls(await _grow(config, {}, noting), noting, till, tell)
+            try:
+                yield brain
+            finally:
+                await brain._retire(brain._tree, now=True)
+                await _closed(brain._journal)
 
     @property
     def config(self) -> Config:
@@ -129,6 +133,11 @@ class Brain:
         """Where decisions of minds are kept; None if the config switches it off."""
         return self._journal
 
+    @property
+    def till(self) -> Till | None:
+        """Where requests are booked; None if the config has no ledger."""
+        return self._till
+
     def model(self, name: str | None = None) -> Model:
         """The mind or member called `name`; NotFound with the nearest name."""
         return _find(self._tree, self.default if name is None else name)
@@ -139,7 +148,8 @@ class Brain:
         """The events of one answer; a reload lets it finish on the models it began with.
 
         A request without an id gets one. What a mind decided is kept in the journal as
-        `caller`'s: only who gives the same may rate the answer.
+        `caller`'s: only who gives the same may rate the answer. With a ledger its calls are booked
+        for `caller`, before the Done comes, and within that key's limits: else LimitError.
         """
         tree = self._tree
         model = _find(tree, self.default if name is None else name)
@@ -148,14 +158,37 @@ class Brain:
         watch = Watch(self._journal, request, caller, self._tell) if model.card.members else None
         tree.streams += 1
         try:
-            async with aclosing(model.run(request)) as events:
+            async with (
+                self._booked(request, model, tree, caller) as tab,
+                aclosing(model.run(tab.request if tab else request)) as events,
+            ):
                 async for event in events:
+                    if tab is not None and isinstance(event, Done):
+                        await tab.close("finished", event)
                     if watch is not None:
                         watch(event)
                     yield event
         finally:
             tree.streams -= 1
             await self._retire(tree)
+
+    @asynccontextmanager
+    async def _booked(
+        self, request: Request, model: Model, tree: _Tree, caller: str
+    ) -> AsyncIterator[Tab | None]:
+        """The request's tab, if there is a ledger: however the block ends, it is booked."""
+        if self._till is None:
+            yield None
+            return
+        tab = await self._till.open(request, model, tree.models, tree.config, caller)
+        try:
+            yield tab
+        except BicameralError:
+            if tab.open:
+                await tab.close("failed")
+            raise
+        finally:
+            tab.abandon()
 
     def stream(
         self,
@@ -196,7 +229,7 @@ class Brain:
         """
         async with self._reloading:
             old = self._tree
-            self._tree = await _grow(config, old.members, self._book)
+            self._tree = await _grow(config, old.members, self._note)
             old.retired = True
             await self._retire(old)
             if config.journal != old.config.journal:
@@ -272,7 +305,7 @@ def asking(
     return Request(messages=(message,), **fields)
 
 
-async def _grow(config: Config, kept: Mapping[str, _Member], book: Book) -> _Tree:
+async def _grow(config: Config, kept: Mapping[str, _Member], note: Note) -> _Tree:
     """Open the members of `config`, taking over those of `kept` whose table is unchanged."""
     watch_options(config)
     members: dict[str, _Member] = {}
@@ -282,7 +315,7 @@ async def _grow(config: Config, kept: Mapping[str, _Member], book: Book) -> _Tre
             if old is not None and old.table == table:
                 members[name] = old
                 continue
-            members[name] = await _open(name, table, config.source, book)
+            members[name] = await _open(name, table, config.source, note)
             undo.push_async_callback(members[name].stack.aclose)
         own = await undo.enter_async_context(AsyncExitStack())
         tree = _Tree(config, members, await _fetcher(config, own), own)
@@ -300,10 +333,10 @@ async def _fetcher(config: Config, stack: AsyncExitStack) -> Fetcher | None:
     return await stack.enter_async_context(fetch.open(config.right))
 
 
-async def _open(name: str, table: Mapping[str, Any], source: str, book: Book) -> _Member:
+async def _open(name: str, table: Mapping[str, Any], source: str, note: Note) -> _Member:
     stack = AsyncExitStack()
     model = await stack.enter_async_context(build.member(name, table, source))
-    return _Member(table, Meter(model, book), stack)
+    return _Member(table, Meter(model, note), stack)
 
 
 def _find(tree: _Tree, name: str) -> Model:
@@ -349,5 +382,13 @@ def _here() -> str | None:
     return "bicameral.toml" if Path("bicameral.toml").exists() else None
 
 
-def _no_book(call: Call) -> None:
-    """Keep nothing."""
+def _both(till: Till | None, note: Note | None) -> Note:
+    """Tells the till first, then whoever else wants to know."""
+
+    def told(call: Call, booking: str) -> None:
+        if till is not None:
+            till.note(call, booking)
+        if note is not None:
+            note(call, booking)
+
+    return told

@@ -12,189 +12,23 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from bicameral.errors import ConfigError
-from bicameral.types import Price, Reach
-
-ReachName = Literal["device", "site", "private", "public"]
-KindName = Literal["choice", "number", "exact", "json", "code", "text"]
-PolicyName = Literal[
-    "route", "cascade", "vote", "fuse", "select", "verify", "samples", "tokens", "auto"
-]
-
-
-class Closed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table that takes the keys below and no other."""
-
-
-class MemberOptions(Closed, frozen=True, kw_only=True):
-    """What every [models.NAME] table takes; an engine's Options add its own keys.
-
-    `price_*` are dollars per million tokens, written as strings so that they stay exact. `quality`
-    is the probability that its answers are right, for minds that have not learned it. `apart`: it
-    runs in a process of its own, as its [models.NAME.apart] table says, or with true as usual.
-    """
-
-    engine: str
-    owner: str = ""
-    reach: ReachName | None = None
-    price_input: str | None = None
-    price_output: str | None = None
-    price_cached_input: str | None = None
-    quality: Annotated[float, Meta(ge=0, le=1)] | None = None
-    apart: bool | dict[str, Any] = False
-
-    def price(self) -> Price | None:
-        """The price in nano-dollars per million tokens; None if it is not given."""
-        if self.price_input is None or self.price_output is None:
-            if self.price_input or self.price_output or self.price_cached_input:
-                raise ValueError("price_input and price_output go together: give both or neither")
-            return None
-        cached = self.price_cached_input
-        return Price(
-            input=nano(self.price_input),
-            output=nano(self.price_output),
-            cached_input=None if cached is None else nano(cached),
-        )
-
-    def reach_or(self, default: Reach) -> Reach:
-        """The declared reach, or `default`."""
-        return default if self.reach is None else Reach[self.reach.upper()]
-
-
-class CheckOptions(Closed, frozen=True, kw_only=True):
-    """A check of a mind's answers: exactly one of the first three.
-
-    `pattern`: a regular expression found in the answer. `json`: the answer has to satisfy the
-    request's own JSON schema. `command`: a program that reads the answer on stdin and exits 0 for
-    right, 1 for wrong, within `seconds`; it runs with the server's rights, so give it a sandbox.
-    """
-
-    pattern: str | None = None
-    json: bool = False
-    command: tuple[str, ...] = ()
-    seconds: Annotated[float, Meta(gt=0)] = 10.0
-
-
-class MindOptions(Closed, frozen=True, kw_only=True):
-    """A [minds.NAME] table: a policy over members, which may be other minds.
-
-    `learned` is the file that `bicameral learn` wrote, beside the config. `worth` is what a right
-    answer is worth, `second` what a second is worth, `most` what a request may cost, all in
-    dollars as strings; `least` asks for the cheapest that is right with that probability.
-    A cascade without a worth stops at an answer whose confidence, 0 to 1, reaches `threshold`
-    (0.8); its members before the last may say at most `try_tokens`. `judge` writes for a fuse (by
-    default the last member), picks for a select, verifies for a verify. `samples` is how often
-    each member of a fuse is asked, or at most the one of samples (5). `analysis`: the judge of a
-    fuse first compares the answers. `at_once`: how many of a vote are asked together, by default
-    all, or one after the other where the order was learned. `weights` and `sure` are for tokens:
-    the say of each member, and how sure the first has to be to go on alone (0.5). `answers` says
-    how answers are compared, by default guessed from each request. `sticky`: stay with the member
-    that holds the conversation, unless a switch gains more than its cache is worth.
-    No member beyond `reach` is ever called.
-    """
-
-    policy: PolicyName
-    members: tuple[str, ...]
-    reach: ReachName = "public"
-    learned: str | None = None
-    worth: str | None = None
-    second: str | None = None
-    least: Annotated[float, Meta(ge=0, le=1)] | None = None
-    most: str | None = None
-    threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
-    try_tokens: Annotated[int, Meta(ge=1)] | None = None
-    judge: str | None = None
-    samples: Annotated[int, Meta(ge=1, le=64)] | None = None
-    analysis: bool | None = None
-    at_once: Annotated[int, Meta(ge=1)] | None = None
-    weights: tuple[float, ...] | None = None
-    sure: Annotated[float, Meta(gt=0, le=1)] | None = None
-    answers: KindName | None = None
-    check: CheckOptions | None = None
-    sticky: bool = True
-
-
-_GOAL = frozenset({"learned", "worth", "second", "least", "most"})
-_READ = frozenset({"answers", "check"})
-# The keys that mean something to a policy, besides members, reach and sticky.
-POLICIES: Mapping[str, frozenset[str]] = {
-    "route": _GOAL,
-    "cascade": _GOAL | _READ | {"threshold", "try_tokens"},
-    "vote": _GOAL | _READ | {"at_once"},
-    "fuse": _READ | {"judge", "samples", "analysis"},
-    "select": _READ | {"judge", "learned"},
-    "verify": _READ | {"judge"},
-    "samples": _READ | {"samples"},
-    "tokens": frozenset({"weights", "sure"}),
-    "auto": _GOAL | _READ,
-}
-
-
-class ServerOptions(Closed, frozen=True, kw_only=True):
-    """The [server] table. Sizes are bytes, times seconds.
-
-    `keys_env` names an environment variable with comma-separated API keys.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    keys_env: str | None = None
-    max_body: int = 32 * 2**20
-    max_depth: int = 64
-    max_messages: int = 2048
-    max_image_pixels: int = 40_000_000
-    max_streams: int = 512
-    header_timeout: float = 10.0
-    idle_timeout: float = 60.0
-    write_timeout: float = 30.0
-    drain_timeout: float = 30.0
-
-
-class JournalOptions(Closed, frozen=True, kw_only=True):
-    """The [journal] table: what is kept of the decisions of minds, for `explain` and `learn`.
-
-    `path` is by default bicameral/journal.sqlite3 in $XDG_STATE_HOME (~/.local/state). It keeps
-    the last `keep` answers: ids, names, costs and times, the question and the answer themselves
-    only with `prompts`.
-    """
-
-    enabled: bool = True
-    path: str | None = None
-    prompts: bool = False
-    keep: Annotated[int, Meta(ge=1, le=10**9)] = 100_000
-
-
-class FetchOptions(Closed, frozen=True, kw_only=True):
-    """Whether and what is fetched by URL for perceivers. Sizes are bytes, times seconds.
-
-    `allow_hosts` are the only hosts it may go to, '*.example.com' for every name below one; empty:
-    any public one. A host must have a public address either way. `fetch_seconds` is for all of
-    one fetch, redirects included.
-    """
-
-    fetch: bool = False
-    allow_hosts: tuple[str, ...] = ()
-    fetch_ports: tuple[Annotated[int, Meta(ge=1, le=65535)], ...] = (80, 443)
-    fetch_bytes: Annotated[int, Meta(ge=1, le=2**31)] = 32 * 2**20
-    fetch_seconds: Annotated[float, Meta(gt=0, le=600)] = 20.0
-
-
-class RightOptions(FetchOptions, frozen=True, kw_only=True):
-    """The [right] table: how pictures, sounds and clips are put in words for models without eyes.
-
-    `perceivers` names the models that do it, by default all that emit percepts. What they found in
-    the last `remembered` parts is not looked for again. With `fetch`, media that a request names
-    by URL are fetched for them, from `allow_hosts` only if there are any ('*.example.com': every
-    name below), never from a private address, within `fetch_ports`, `fetch_bytes`, `fetch_seconds`.
-    """
-
-    perceivers: tuple[str, ...] | None = None
-    remembered: Annotated[int, Meta(ge=1, le=10**6)] = 1024
+from bicameral.options import POLICIES as POLICIES
+from bicameral.options import CheckOptions as CheckOptions
+from bicameral.options import Closed as Closed
+from bicameral.options import FetchOptions as FetchOptions
+from bicameral.options import JournalOptions as JournalOptions
+from bicameral.options import LedgerOptions as LedgerOptions
+from bicameral.options import MemberOptions as MemberOptions
+from bicameral.options import MindOptions as MindOptions
+from bicameral.options import RightOptions as RightOptions
+from bicameral.options import ServerOptions as ServerOptions
+from bicameral.options import nano as nano
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -205,21 +39,13 @@ class Config(Struct, frozen=True, kw_only=True):
     server: ServerOptions = ServerOptions()
     journal: JournalOptions = JournalOptions()
     right: RightOptions = RightOptions()
+    ledger: LedgerOptions | None = None
     watch: Mapping[str, Any] = {}
     source: str = "(embedded default)"
 
 
 T = TypeVar("T")
-_DOLLARS = re.compile(r"\d{1,6}(\.\d{1,9})?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
-
-
-def nano(dollars: str) -> int:
-    """Dollars as a decimal string to nano-dollars, exactly."""
-    if not _DOLLARS.fullmatch(dollars):
-        raise ValueError(f"'{dollars}' is no price: write dollars as \"0.25\"")
-    whole, _, fraction = dollars.partition(".")
-    return int(whole) * 10**9 + int(fraction.ljust(9, "0"))
 
 
 def load(path: Path) -> Config:
@@ -239,7 +65,12 @@ def parse(text: str, source: str) -> Config:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: is not valid TOML: {error}") from error
-    _known(tables, ("models", "minds", "server", "journal", "right", "watch"), source, "the file")
+    _known(
+        tables,
+        ("models", "minds", "server", "journal", "ledger", "right", "watch"),
+        source,
+        "the file",
+    )
     models = _tables(tables.get("models", {}), source, "models")
     minds = {
         name: convert(table, MindOptions, source, f"minds.{name}")
@@ -248,12 +79,14 @@ def parse(text: str, source: str) -> Config:
     server = convert(tables.get("server", {}), ServerOptions, source, "server")
     journal = convert(tables.get("journal", {}), JournalOptions, source, "journal")
     right = convert(tables.get("right", {}), RightOptions, source, "right")
+    ledger = tables.get("ledger")
     config = Config(
         models=models,
         minds=minds,
         server=server,
         journal=journal,
         right=right,
+        ledger=None if ledger is None else convert(ledger, LedgerOptions, source, "ledger"),
         watch=tables.get("watch", {}),
         source=source,
     )
@@ -340,11 +173,15 @@ def _check_policy(where: str, mind: MindOptions) -> None:
         if key not in POLICIES[mind.policy]:
             policies = [name for name, keys in POLICIES.items() if key in keys]
             raise ConfigError(f"{where} {key}: is for the policy {' or '.join(policies)} only")
-    for key in ("worth", "second", "most"):
+    for key in ("worth", "second", "most", "markup", "price_input", "price_output"):
         try:
             nano(getattr(mind, key) or "0")
         except ValueError as error:
             raise ConfigError(f"{where} {key}: {error}") from error
+    if (mind.price_input is None) != (mind.price_output is None):
+        raise ConfigError(f"{where} price_input and price_output go together: give both or neither")
+    if mind.markup is not None and mind.price_input is not None:
+        raise ConfigError(f"{where} markup: give it or price_input and price_output, not both")
     if mind.policy in ("samples", "verify") and len(mind.members) != 1:
         raise ConfigError(f"{where} members: {mind.policy} is over one member")
     if (

@@ -7,6 +7,8 @@ BicameralError
 │   ├── Unsupported    no model at hand honours that field
 │   └── NotFound       no such model or mind
 ├── BudgetError        the answer would cost more than the request allows
+├── LimitError         a limit of the caller's key is reached; it says which, and until when
+├── LedgerError        the book cannot be written or read, or is wrong
 ├── ReachError         the data may not travel to any model that could answer
 ├── JournalError       the journal of decisions cannot be read or written
 ├── PoolFull, LinkError, SegmentError, TensorError    of the data path: see bicameral/callosum
@@ -63,6 +65,25 @@ class NotFound(RequestError):
 
 class BudgetError(BicameralError):
     """The answer would cost more than the request allows."""
+
+
+class LimitError(BicameralError):
+    """A limit of the caller's key: `limit` names it, `resets` is the seconds until it may work.
+
+    `resets` None: it will not by itself. `spent`: a budget is used up; else it is only too fast.
+    """
+
+    def __init__(
+        self, message: str, *, limit: str, resets: float | None = None, spent: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.resets = resets
+        self.spent = spent
+
+
+class LedgerError(BicameralError):
+    """The book cannot be written or read, or does not add up; nothing is done without it."""
 
 
 class ReachError(BicameralError):

@@ -17,8 +17,11 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from bicameral.errors import BicameralError, BudgetError, ReachError, Unsupported
 from bicameral.types import (
+    NO_USAGE,
     Answer,
     Audio,
     Card,
@@ -127,8 +130,8 @@ def _within_budget(card: Card, request: Request, budget: int) -> None:
     worst = worst_cost(card, request)
     if worst is None:
         raise BudgetError(
-            f"{card.name} has no known price or the request no max_tokens, so its cost cannot be "
-            "kept within the budget; set both"
+            f"{card.name} has no known price, or nothing bounds its answer (max_tokens, its "
+            "context) or what media consume, so its cost cannot be kept within the budget"
         )
     if worst > budget:
         raise BudgetError(
@@ -140,14 +143,28 @@ def worst_cost(card: Card, request: Request) -> int | None:
     """An upper bound in nano-dollars: a token is at least one byte; None if nothing bounds it."""
     if card.price is None:
         return None
-    if card.price.input == card.price.output == 0:
+    if card.price.free:
         return 0
-    if request.sampling.max_tokens is None or _unmeasured(request):
+    most = bound(card, request)
+    return None if most is None else card.price.most(most)
+
+
+def bound(card: Card, request: Request) -> Usage | None:
+    """No less than what the request can consume; None if nothing bounds it, as with media.
+
+    Without max_tokens the context is the bound, where it is known.
+    """
+    said = request.sampling.max_tokens
+    said = card.context if said is None else said
+    if said is None or _unmeasured(request):
         return None
-    size = sum(len(m.text.encode()) + 16 for m in request.messages)
-    size += sum(len(repr(tool)) for tool in request.tools)
-    tokens = request.n * request.sampling.max_tokens
-    return card.price.cost(Usage(prompt_tokens=size, completion_tokens=tokens))
+    size = sum(16 + sum(map(_bytes, m.parts)) for m in request.messages)
+    size += sum(len(repr(tool).encode()) for tool in (*request.tools, request.format or ""))
+    return replace(NO_USAGE, prompt_tokens=size, completion_tokens=request.n * said)
+
+
+def _bytes(part: Part) -> int:
+    return len((part.text if isinstance(part, Text) else repr(part)).encode(errors="replace"))
 
 
 def _unmeasured(request: Request) -> bool:

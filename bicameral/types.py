@@ -7,7 +7,7 @@ unknown is None, never 0.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, Self
 
@@ -28,6 +28,12 @@ from bicameral.content import ToolCall as ToolCall
 from bicameral.content import ToolResult as ToolResult
 from bicameral.content import Video as Video
 from bicameral.decision import Decision
+from bicameral.usage import NO_USAGE as NO_USAGE
+from bicameral.usage import Call as Call
+from bicameral.usage import Price as Price
+from bicameral.usage import Rates as Rates
+from bicameral.usage import Usage as Usage
+from bicameral.usage import total_cost as total_cost
 
 
 class Modality(StrEnum):
@@ -119,7 +125,8 @@ class Request(Struct, frozen=True, kw_only=True):
     """A question to a model. `deadline` is a time.monotonic() reading, `budget` nano-dollars.
 
     `extra` holds provider fields we do not model, as decoded JSON: a card says which it takes. One
-    inside another field is named by its path, such as messages[].content[].x.
+    inside another field is named by its path, such as messages[].content[].x. `id` is the caller's
+    own name for it, `booking` ours, which no two share: every call made for it is booked there.
     """
 
     messages: tuple[Message, ...]
@@ -136,6 +143,7 @@ class Request(Struct, frozen=True, kw_only=True):
     extra: Mapping[str, Any] = {}
     wire: Wire | None = None
     id: str = ""
+    booking: str = ""
 
     @classmethod
     def ask(cls, text: str, **fields: Any) -> Self:
@@ -174,49 +182,12 @@ class Request(Struct, frozen=True, kw_only=True):
 # --- events and answers ------------------------------------------------------------------------
 
 
-class Usage(Struct, frozen=True, kw_only=True):
-    """What a call consumed, in tokens. Adding an unknown to a known makes it unknown."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(**{k: _plus(getattr(self, k), getattr(other, k)) for k in _USAGE})
-
-    @property
-    def total_tokens(self) -> int | None:
-        """Prompt and completion together."""
-        return _plus(self.prompt_tokens, self.completion_tokens)
-
-
-_USAGE = Usage.__struct_fields__
-NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0, cached_tokens=0, reasoning_tokens=0)
-
-
-def _plus(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a + b
-
-
 class TokenLogprob(Struct, frozen=True):
     """A drawn token, its natural-log probability, and its rivals as (token, logprob)."""
 
     token: str
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
-
-
-class Call(Struct, frozen=True, kw_only=True):
-    """One call of one leaf model, as it went. `cost` is nano-dollars."""
-
-    model: str
-    usage: Usage = Usage()
-    seconds: float | None = None
-    first_token: float | None = None
-    cost: int | None = None
-    served: str | None = None
-    error: str | None = None
 
 
 class Delta(Struct, frozen=True):
@@ -286,32 +257,7 @@ class Answer(Struct, frozen=True, kw_only=True):
         return total_cost(self.calls)
 
 
-def total_cost(calls: Iterable[Call]) -> int | None:
-    """The sum of the calls' costs; None if any of them is unknown."""
-    total: int | None = 0
-    for call in calls:
-        total = _plus(total, call.cost)
-    return total
-
-
 # --- cards -------------------------------------------------------------------------------------
-
-
-class Price(Struct, frozen=True, kw_only=True):
-    """Nano-dollars per million tokens. `cached_input` None: charged as `input`."""
-
-    input: int
-    output: int
-    cached_input: int | None = None
-
-    def cost(self, usage: Usage) -> int | None:
-        """Nano-dollars for `usage`, rounded up; None if its tokens are unknown."""
-        if usage.prompt_tokens is None or usage.completion_tokens is None:
-            return None
-        cached = usage.cached_tokens or 0
-        rate = self.input if self.cached_input is None else self.cached_input
-        total = (usage.prompt_tokens - cached) * self.input + cached * rate
-        return -(-(total + usage.completion_tokens * self.output) // 1_000_000)
 
 
 class Card(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,14 @@ from pathlib import Path
 import msgspec
 
 from bicameral import engines
-from bicameral.config import JournalOptions, MemberOptions, MindOptions, RightOptions, ServerOptions
+from bicameral.config import (
+    JournalOptions,
+    LedgerOptions,
+    MemberOptions,
+    MindOptions,
+    RightOptions,
+    ServerOptions,
+)
 from bicameral.right.apart import Settings
 from bicameral.right.stream.settings import WatchOptions
 
@@ -35,6 +42,7 @@ def page() -> str:
     parts.append(_section("[minds.NAME]", MindOptions, ()))
     parts.append(_section("[server]", ServerOptions, ()))
     parts.append(_section("[journal]", JournalOptions, ()))
+    parts.append(_section("[ledger]", LedgerOptions, ()))
     parts.append(_section("[right]", RightOptions, ()))
     parts.append(_section("[watch]", WatchOptions, ()))
     return "\n".join(parts)

@@ -17,8 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A file may import from its own layer and those before it.
 LAYERS = [
-    {"decision", "content", "types", "errors"},
-    {"model", "config"},
+    {"decision", "content", "usage", "types", "errors"},
+    {"model", "config", "options"},
     {"engines", "callosum", "chips", "ledger"},
     {"left", "right", "cluster"},
     {"build", "policies", "brain", "journal", "__init__"},
@@ -30,6 +30,7 @@ LAYERS = [
         "explain",
         "learn",
         "watching",
+        "ledger_cli",
         "cli",
         "evals",
         "__main__",
@@ -50,6 +51,9 @@ HEAVY = {
     "rapidocr",
     "nir",
     "h5py",
+    "sqlalchemy",
+    "psycopg",
+    "opentelemetry",
 }
 
 

@@ -41,7 +41,7 @@ async def test_asks_the_default_mind():
 
 async def test_books_every_call():
     calls = []
-    async with Brain.open(config(), book=calls.append) as brain:
+    async with Brain.open(config(), note=lambda call, _: calls.append(call)) as brain:
         await brain.ask("hi")
         async with aclosing(brain.stream("hi")) as events:
             async for _ in events:

@@ -22,7 +22,8 @@ from bicameral.errors import (
 from bicameral.model import Model
 from bicameral.types import NO_USAGE, Call, Card, Done, Event, Request, Usage
 
-Book = Callable[[Call], None]
+Note = Callable[[Call, str], None]
+"""Gets a call that has ended, and the booking of the request that it was for."""
 
 # Failures of a call that the model never took up: they consumed nothing, and that is known.
 FREE = (
@@ -38,11 +39,11 @@ FREE = (
 
 
 class Meter:
-    """A Model around a leaf; `book` gets every call: finished, failed, abandoned."""
+    """A Model around a leaf; `note` gets every call: finished, failed, abandoned."""
 
-    def __init__(self, model: Model, book: Book) -> None:
+    def __init__(self, model: Model, note: Note) -> None:
         self._model = model
-        self._book = book
+        self._note = note
 
     @property
     def card(self) -> Card:
@@ -69,7 +70,7 @@ class Meter:
             raise
         finally:
             usage = done.usage if ended is None else _lost(ended)
-            call = self._booked(usage, time.monotonic() - began, first, done.served, ended)
+            call = self._booked(request, usage, time.monotonic() - began, first, done.served, ended)
         yield Done(
             usage=done.usage,
             reason=done.reason,
@@ -101,12 +102,13 @@ class Meter:
         finally:
             seconds = voice.seconds if voice else time.monotonic() - began
             usage = voice.usage if voice else _lost(ended or "")
-            call = self._booked(usage, seconds, first, self.card.serves or None, ended)
+            call = self._booked(request, usage, seconds, first, self.card.serves or None, ended)
             if voice:
                 voice.calls = (call,)
 
     def _booked(
         self,
+        request: Request,
         usage: Usage,
         seconds: float,
         first: float | None,
@@ -116,6 +118,7 @@ class Meter:
         card = self.card
         call = Call(
             model=card.name,
+            owner=card.owner,
             usage=usage,
             seconds=seconds,
             first_token=first,
@@ -123,7 +126,7 @@ class Meter:
             served=served,
             error=None if ended is None else str(ended),
         )
-        self._book(call)
+        self._note(call, request.booking)
         if isinstance(ended, BicameralError):
             ended.calls = (call,)
         return call

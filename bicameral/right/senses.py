@@ -163,6 +163,7 @@ class Senses:
             reach=request.reach,
             budget=request.budget,
             id=request.id,
+            booking=request.booking,
         )
         shared = _Shared(asyncio.create_task(_looked(model, asked)))
         self._running[key] = shared

@@ -14,6 +14,8 @@ from bicameral.errors import (
     Broken,
     BudgetError,
     JournalError,
+    LedgerError,
+    LimitError,
     ModelError,
     NotFound,
     Overloaded,
@@ -95,8 +97,10 @@ def fault(error: BicameralError) -> Fault:
             )
         case BudgetError():
             return Fault(status=402, message=str(error), param="budget", code="budget_exceeded")
-        case JournalError():
-            return Fault(status=503, message=str(error), type=BROKEN, code="journal_unavailable")
+        case LimitError():
+            return _limit(error)
+        case JournalError() | LedgerError():
+            return _unwritten(error)
         case AllFailed():
             return _all_failed(error)
         case ModelError():
@@ -106,6 +110,34 @@ def fault(error: BicameralError) -> Fault:
 
 def _request(error: RequestError, status: int) -> Fault:
     return Fault(status=status, message=str(error), param=error.param, code=error.code)
+
+
+def _limit(error: LimitError) -> Fault:
+    """As OpenAI says it: too fast may be tried again soon, what is used up may not."""
+    headers = _retry_after(error.resets)
+    if error.spent:
+        headers.append((b"x-should-retry", b"false"))
+    return Fault(
+        status=429,
+        message=str(error),
+        type="insufficient_quota" if error.spent else LIMIT,
+        param=error.limit,
+        code="insufficient_quota" if error.spent else "rate_limit_exceeded",
+        headers=tuple(headers),
+    )
+
+
+def _unwritten(error: JournalError | LedgerError) -> Fault:
+    """What is wrong with the book is for the log: the client need not know where it lies."""
+    if isinstance(error, JournalError):
+        return Fault(status=503, message=str(error), type=BROKEN, code="journal_unavailable")
+    return Fault(
+        status=503,
+        message="the ledger cannot be written, so nothing may be spent; try again later",
+        type=BROKEN,
+        code="ledger_unavailable",
+        headers=((b"retry-after", b"5"),),
+    )
 
 
 def _model(error: ModelError) -> Fault:

@@ -72,7 +72,7 @@ async def scripted() -> AsyncIterator[Model]:
 @asynccontextmanager
 async def metered() -> AsyncIterator[Model]:
     async with scripted() as model:
-        yield Meter(model, lambda call: None)
+        yield Meter(model, lambda call, booking: None)
 
 
 def mind(policy: Callable[[], object]) -> Case:
@@ -83,7 +83,7 @@ def mind(policy: Callable[[], object]) -> Case:
             opened("scripted", "a", confidence=0.1, features=features) as a,
             opened("scripted", "b", reply="well hello there", features=features) as b,
         ):
-            members = [Meter(model, lambda call: None) for model in (a, b)]
+            members = [Meter(model, lambda call, booking: None) for model in (a, b)]
             yield Mind("m", policy(), members)
 
     return open_mind

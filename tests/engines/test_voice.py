@@ -120,7 +120,7 @@ async def test_a_base_model_needs_a_template() -> None:
 
 async def test_a_voice_is_one_call_of_the_meter(smol: Model) -> None:
     calls: list[Call] = []
-    voices = Meter(smol, calls.append).voice
+    voices = Meter(smol, lambda call, _: calls.append(call)).voice
     assert voices
     async with voices(ASK) as voice:
         for said in ("", "The", "The capital"):
@@ -173,7 +173,7 @@ async def test_a_model_with_itself_says_what_it_says_alone(smol: Model) -> None:
 
 
 async def test_two_tokenizers_write_one_answer(smol: Model, gemma: Model) -> None:
-    members = [Meter(model, lambda call: None) for model in (smol, gemma)]
+    members = [Meter(model, lambda call, booking: None) for model in (smol, gemma)]
     answer = await collect(Tokens("both", members, sure=0.8), ASK)
     assert answer.error is None
     assert answer.text.strip()

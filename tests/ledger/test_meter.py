@@ -20,7 +20,7 @@ PRICED = {"price_input": "1", "price_output": "2"}
 async def booked(request=HELLO, **keys):
     calls = []
     async with opened("scripted", **keys) as leaf:
-        answer = await collect(Meter(leaf, calls.append), request)
+        answer = await collect(Meter(leaf, lambda call, _: calls.append(call)), request)
         assert leaf.cancelled == 0
     assert len(calls) == 1
     return answer, calls[0]
@@ -71,9 +71,9 @@ async def test_a_refused_request_is_booked_as_free():
 async def test_an_abandoned_call_is_booked():
     calls = []
     async with opened("scripted", reply="a b c", delay=0.001) as leaf:
-        async with aclosing(Meter(leaf, calls.append).run(HELLO)) as events:
+        async with aclosing(Meter(leaf, lambda call, _: calls.append(call)).run(HELLO)) as events:
             assert isinstance(await anext(events), Delta)
-        task = asyncio.create_task(collect(Meter(leaf, calls.append), HELLO))
+        task = asyncio.create_task(collect(Meter(leaf, lambda call, _: calls.append(call)), HELLO))
         await asyncio.sleep(0.002)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -17,7 +17,7 @@ async def member():
 
         async def open_one(name: str, **keys):
             leaf = await stack.enter_async_context(opened("scripted", name, **keys))
-            meter = Meter(leaf, lambda call: None)
+            meter = Meter(leaf, lambda call, booking: None)
             meter.leaf = leaf
             return meter
 

@@ -56,7 +56,7 @@ VOTES = st.builds(
 
 def member(name: str, **options: Any) -> Model:
     priced = {"price_input": "1", "price_output": "2", **options}
-    return Meter(Scripted(name, Options(engine="scripted", **priced)), lambda call: None)
+    return Meter(Scripted(name, Options(engine="scripted", **priced)), lambda call, booking: None)
 
 
 FEATURES = (Feature.TOOLS, Feature.LOGPROBS, Feature.JSON_OBJECT, Feature.SEED)

@@ -61,7 +61,7 @@ async def members() -> AsyncIterator[list[Model]]:
             await stack.enter_async_context(opened("llama_cpp", "one", **keys)),
             await stack.enter_async_context(opened("llama_cpp", "two", **keys)),
         ]
-        yield [Meter(leaf, lambda call: None) for leaf in leaves]
+        yield [Meter(leaf, lambda call, booking: None) for leaf in leaves]
 
 
 @every_policy

@@ -180,7 +180,7 @@ async def test_max_tokens_counts_the_leaders(most):
 
 def metered(*members):
     calls = []
-    return [Meter(member, calls.append) for member in members], calls
+    return [Meter(member, lambda call, _: calls.append(call)) for member in members], calls
 
 
 @pytest.mark.parametrize("who", [0, 1])
@@ -266,7 +266,7 @@ async def test_each_member_is_one_call_of_the_meter():
 async def test_members_without_a_voice_are_refused_by_name():
     local = Sayer("local", [b"a"])
     async with opened("scripted", "far") as far:
-        for mute in (far, Meter(far, lambda call: None), Mind("m", Route(), [local])):
+        for mute in (far, Meter(far, lambda call, booking: None), Mind("m", Route(), [local])):
             with pytest.raises(ConfigError, match=f"members: {mute.card.name}: .*llama_cpp"):
                 Tokens("e", [local, mute])
 

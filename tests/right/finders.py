@@ -100,7 +100,7 @@ class Reader:
 
 
 def metered(model: Model) -> Meter:
-    return Meter(model, lambda call: None)
+    return Meter(model, lambda call, booking: None)
 
 
 def picture(data: bytes) -> Image:

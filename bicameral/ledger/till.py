@@ -1,0 +1,242 @@
+"""The till: opens a tab for each request, takes down every call made for it, and books it.
+
+Who has a key with budgets gets money set aside first, and its request that much and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from msgspec.structs import replace
+
+from bicameral.config import Config
+from bicameral.errors import BudgetError, NotFound
+from bicameral.ledger.book import Book, Wanted, ending
+from bicameral.ledger.bounds import bounds
+from bicameral.ledger.entry import (
+    CALLER,
+    LOCAL,
+    MARGIN,
+    OVERRUN,
+    OWNER,
+    Booking,
+    Held,
+    Posting,
+    charged,
+    today,
+)
+from bicameral.ledger.keys import Key
+from bicameral.ledger.store import where
+from bicameral.ledger.tariff import Tariff, tariff
+from bicameral.model import Model
+from bicameral.types import Done, Request
+from bicameral.usage import Call, Ended, Usage
+
+log = logging.getLogger("bicameral.ledger")
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Till | None]:
+    """The till of a config's ledger; None if it has none. LedgerError if it cannot be opened."""
+    options = config.ledger
+    if options is None or not options.enabled:
+        yield None
+        return
+    book = await asyncio.to_thread(Book, where(options), hold_seconds=options.hold_seconds)
+    try:
+        yield Till(book)
+    finally:
+        await asyncio.to_thread(book.close)
+
+
+class Till:
+    """Books what a brain does."""
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self._tabs: dict[str, Tab] = {}
+        self._late: dict[str, int] = {}
+
+    async def open(
+        self,
+        request: Request,
+        model: Model,
+        models: Mapping[str, Model],
+        config: Config,
+        caller: str,
+    ) -> Tab:
+        """A tab for `request` to `model`; its `request` is the one to run, within what was held.
+
+        Raises LimitError, BudgetError if nothing bounds what it may cost, or LedgerError.
+        """
+        self.book.check()
+        name, caller = model.card.name, caller or LOCAL
+        rates = tariff(config.minds.get(name))
+        id = os.urandom(12).hex()
+        key = self.book.keyring.by_id.get(caller)
+        held = None
+        if key is not None:
+            if not key.may_ask(name):
+                raise NotFound(
+                    f"there is no model '{name}' for this key",
+                    param="model",
+                    code="model_not_found",
+                )
+            if wanted := self._wanted(id, key, request, model, models, config, rates):
+                held = await self.book.authorise(wanted, key)
+            if held is not None and held.money is not None:
+                budget = rates.budget(held.money)
+                budget = budget if request.budget is None else min(budget, request.budget)
+                request = request.within(budget=budget)
+        request = replace(request, booking=id)
+        tab = Tab(self, request, name, caller, rates, held)
+        self._tabs[id] = tab
+        return tab
+
+    def _wanted(
+        self,
+        id: str,
+        key: Key,
+        request: Request,
+        model: Model,
+        models: Mapping[str, Model],
+        config: Config,
+        rates: Tariff,
+    ) -> Wanted | None:
+        """What has to be held; None if the key has no budget. BudgetError if nothing bounds it."""
+        money, tokens = key.limits.bounds("money"), key.limits.bounds("tokens")
+        if not money and not tokens:
+            return None
+        limit = bounds(request, model, models, config, rates)
+        if limit is None:
+            raise BudgetError(
+                f"the key {key.name} has a budget, and nothing bounds what {model.card.name} may "
+                "take for this request: set max_tokens, and prices for its members"
+            )
+        return Wanted(
+            id=id,
+            caller=key.id,
+            mind=model.card.name,
+            least=limit.least if money else 0,
+            most=limit.most if money else None,
+            tokens=limit.tokens if tokens else 0,
+        )
+
+    def note(self, call: Call, booking: str) -> None:
+        """Take down a call that has ended; if its request is booked already, it is booked apart."""
+        tab = self._tabs.get(booking)
+        if tab is not None:
+            tab.calls.append(call)
+            return
+        # It may be too late for the caller's budget: the operator pays, and sees it.
+        number = self._late[booking] = self._late.get(booking, 0) + 1
+        log.warning("%s ended after its request: it is booked apart", call.model)
+        owed = () if not call.cost else ((OVERRUN, -call.cost), (_owner(call), call.cost))
+        body = Booking(
+            id=f"{booking}/late/{number}",
+            postings=owed,
+            caller=LOCAL,
+            mind=call.model,
+            day=today(self.book.now()),
+            ended=call.ended,
+            late=True,
+            calls=(call,),
+            unpriced=_unpriced([call]),
+        )
+        self.book.settle_soon(body)
+
+    def close(self, tab: Tab) -> None:
+        """Forget `tab`."""
+        self._tabs.pop(tab.request.booking, None)
+
+
+class Tab:
+    """What one request has come to so far."""
+
+    def __init__(
+        self,
+        till: Till,
+        request: Request,
+        mind: str,
+        caller: str,
+        rates: Tariff,
+        held: Held | None,
+    ) -> None:
+        self._till = till
+        self.request = request
+        self.calls: list[Call] = []
+        self.open = True
+        self._mind = mind
+        self._caller = caller
+        self._tariff = rates
+        self._held = held
+
+    async def close(self, ended: Ended, done: Done | None = None) -> None:
+        """Book it; returns when that is on disk. LedgerError if it cannot be written now."""
+        body = self._close(ended, done)
+        await self._till.book.settle(body)
+
+    def abandon(self) -> None:
+        """Book it without waiting: the caller has gone."""
+        if self.open:
+            self._till.book.settle_soon(self._close("abandoned", None))
+
+    def _close(self, ended: Ended, done: Done | None) -> Booking:
+        self.open = False
+        self._till.close(self)
+        by = done.by if done else ""
+        decision = done.decisions[0] if done and done.decisions else None
+        cost = sum(call.cost or 0 for call in self.calls)
+        paid = self._tariff.charge(cost, _said(self.calls, by), ended)
+        return Booking(
+            id=ending(self.request.booking),
+            postings=_postings(self._caller, self._mind, self.calls, paid, self._held),
+            caller=self._caller,
+            mind=self._mind,
+            request=self.request.id,
+            day=today(self._till.book.now()),
+            held=self._held,
+            ended=ended,
+            calls=tuple(self.calls),
+            paid=paid,
+            unpriced=_unpriced(self.calls),
+            by=by,
+            shares=tuple((a.model, a.share) for a in decision.asked if a.share) if decision else (),
+        )
+
+
+def _unpriced(calls: Iterable[Call]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(call.model for call in calls if call.cost is None))
+
+
+def _owner(call: Call) -> str:
+    """The account of who is paid for it; a member without an owner is its own."""
+    return f"{OWNER}/{call.owner or call.model}"
+
+
+def _said(calls: Sequence[Call], by: str) -> Usage | None:
+    """What the last call of the member that spoke consumed; of any, if none is known to have."""
+    spoke = [call for call in calls if call.model == by] or list(calls)
+    return (spoke[-1].estimate or spoke[-1].usage) if spoke else None
+
+
+def _postings(
+    caller: str, mind: str, calls: Sequence[Call], paid: int, held: Held | None
+) -> tuple[Posting, ...]:
+    """The caller pays, each owner gets what its members cost, the rest is the mind's margin.
+
+    A caller never pays more than was held for it; what is missing is the operator's loss.
+    """
+    due = charged(paid, held)
+    postings = {f"{CALLER}/{caller}": -due, OVERRUN: due - paid}
+    cost = 0
+    for call in calls:
+        if call.cost:
+            postings[_owner(call)] = postings.get(_owner(call), 0) + call.cost
+            cost += call.cost
+    postings[f"{MARGIN}/{mind}"] = paid - cost
+    return tuple((account, amount) for account, amount in postings.items() if amount)

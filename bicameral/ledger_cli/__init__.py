@@ -1,0 +1,1 @@
+"""The commands about money: ledger, keys and prices."""
