@@ -17,7 +17,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from bicameral import account, build, terminal
-from bicameral.brain import Brain, asking, clip, image, load_config, sound
+from bicameral.asking import asking, clip, image, sound
+from bicameral.brain import Brain, load_config
 from bicameral.config import Config, nano
 from bicameral.errors import BicameralError, ModelError, RequestError
 from bicameral.evals.command import evaluate

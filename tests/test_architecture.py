@@ -21,7 +21,7 @@ LAYERS = [
     {"model", "config", "options"},
     {"engines", "callosum", "chips", "ledger"},
     {"left", "right", "cluster"},
-    {"build", "policies", "brain", "journal", "__init__"},
+    {"build", "policies", "asking", "brain", "journal", "__init__"},
     {
         "server",
         "probe",
