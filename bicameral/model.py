@@ -152,10 +152,12 @@ def worst_cost(card: Card, request: Request) -> int | None:
 def bound(card: Card, request: Request) -> Usage | None:
     """No less than what the request can consume; None if nothing bounds it, as with media.
 
-    Without max_tokens the context is the bound, where it is known.
+    Without max_tokens the context is the bound, where it is known. Vectors and percepts are no
+    tokens.
     """
     said = request.sampling.max_tokens
     said = card.context if said is None else said
+    said = said if request.output is Modality.TEXT else 0
     if said is None or _unmeasured(request):
         return None
     size = sum(16 + sum(map(_bytes, m.parts)) for m in request.messages)
