@@ -32,6 +32,8 @@ class Embeddings:
         async with Exchange(self._desk, "embeddings", scope, receive, send) as exchange:
             exchange.admit()
             body = await exchange.body()
+            if await exchange.repeated(body, self._brain.till):
+                return
             tree = decode.parse(body, self._desk.options.max_depth)
             asked = _typed(tree)
             name_model(exchange, self._brain, asked.model)
@@ -44,7 +46,9 @@ class Embeddings:
                 **decode.limits(exchange.headers),
             )
             fold = Fold(exchange.model)
-            async with aclosing(self._brain.run(request, asked.model)) as events:
+            request = exchange.booked(request)
+            run = self._brain.run(request, asked.model, caller=exchange.caller)
+            async with aclosing(run) as events:
                 async for event in events:
                     exchange.saw(event)
                     fold.add(event)

@@ -15,14 +15,17 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from bicameral.config import ServerOptions
 from bicameral.errors import BicameralError, Broken
-from bicameral.server import log
+from bicameral.ledger.till import Till
+from bicameral.server import idempotency, log
 from bicameral.server.access import Access
 from bicameral.server.encode import error_event
 from bicameral.server.errors import Refused, fault
 from bicameral.server.metrics import Metrics
-from bicameral.types import Done, Event, Usage
+from bicameral.types import Done, Event, Request, Usage
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -44,6 +47,7 @@ class Desk:
         self.options = options
         self.access = Access(options)
         self.metrics = Metrics()
+        self.repeats = idempotency.Repeats()
         self.stopping = False
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -84,6 +88,8 @@ class Exchange:
         self.usage: Usage | None = None
         self._spoke = False
         self._ended = False
+        self._turn: idempotency.Turn | None = None
+        self._booking = ""
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
@@ -110,6 +116,8 @@ class Exchange:
                 self.status = 500
         finally:
             self._desk.tasks.discard(self._task)
+            if self._turn is not None:
+                self._turn.end(self.status == 200 and self._ended, self.model, self.by)
             self._book()
         return error is None or isinstance(error, BicameralError | asyncio.CancelledError)
 
@@ -133,6 +141,30 @@ class Exchange:
                 return bytes(body)
             message = await self._receive()
         raise asyncio.CancelledError  # the client went away
+
+    async def repeated(self, body: bytes, till: Till | None) -> bool:
+        """Whether this was the repeat of a request, and is answered as that was.
+
+        Refused if it is the wrong time, or the wrong request, for its Idempotency-Key.
+        """
+        key = self.headers.get(idempotency.HEADER)
+        if key is None:
+            return False
+        repeats, who = self._desk.repeats, idempotency.named(key, self.caller)
+        kept = repeats.begin(who, await idempotency.asking(self._route, self.headers, body))
+        if kept is None:
+            self._turn = idempotency.Turn(repeats, who)
+            self._send = self._turn.recording(self._send)
+            self._booking = await self._turn.booking(till.book) if till else ""
+            return False
+        self.model, self.by = kept.model, kept.by
+        await self._head(200, [*kept.headers, idempotency.REPLAYED])
+        await self._last(kept.body)
+        return True
+
+    def booked(self, request: Request) -> Request:
+        """`request` under the booking that its Idempotency-Key stands for, if it has one."""
+        return replace(request, booking=self._booking) if self._booking else request
 
     async def whole(self, body: bytes, headers: Headers) -> None:
         """Answer 200 with a whole body."""

@@ -78,13 +78,15 @@ class Transcriptions:
         async with Exchange(self._desk, "transcriptions", scope, receive, send) as exchange:
             exchange.admit()
             body = await exchange.body()
+            if await exchange.repeated(body, self._brain.till):
+                return
             content_type = exchange.headers.get(b"content-type", b"")
             # In a thread, as 25 MB take a quarter of a second.
             fields = await asyncio.to_thread(multipart.fields, body, content_type)
             file, asked = form(fields)
             name_model(exchange, self._brain, asked.model or default(self._brain))
             request = _request(exchange, file, asked)
-            run = self._brain.run(request, exchange.model, caller=exchange.caller)
+            run = self._brain.run(exchange.booked(request), exchange.model, caller=exchange.caller)
             async with aclosing(run) as events, aclosing(_heard(exchange, events)) as heard:
                 if asked.stream:
                     await _stream(exchange, heard)
