@@ -13,6 +13,7 @@ _AtLeastOne = Annotated[int, Meta(ge=1)] | None
 _NotNegative = Annotated[int, Meta(ge=0)] | None
 Unit = Literal["money", "tokens"]
 Window = Literal["request", "day", "month", "ever"]
+Standing = Literal["good", "revoked", "expired"]
 PREFIX = "bic_"
 
 
@@ -46,6 +47,11 @@ class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
             self.of(window, unit) is not None for window in windows
         )
 
+    @property
+    def paced(self) -> bool:
+        """Whether anything limits how fast it may ask."""
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
+
 
 class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A key without its secret: `digest` is the SHA-256 of it in hex, `hint` its first characters.
@@ -66,6 +72,12 @@ class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def may_ask(self, mind: str) -> bool:
         """Whether it is allowed that mind or member."""
         return self.minds is None or mind in self.minds
+
+    def standing(self, now: float) -> Standing:
+        """Whether it still works at Unix second `now`, and if not why."""
+        if self.revoked:
+            return "revoked"
+        return "expired" if self.expires is not None and now >= self.expires else "good"
 
 
 class Keyring(Struct, frozen=True):

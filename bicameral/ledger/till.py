@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from bicameral.config import Config
-from bicameral.errors import BudgetError, NotFound
+from bicameral.errors import BudgetError, LimitError, NotFound
 from bicameral.ledger.book import Book, Wanted, ending
-from bicameral.ledger.bounds import bounds
+from bicameral.ledger.bounds import Bounds, bounds
 from bicameral.ledger.entry import (
     CALLER,
     LOCAL,
@@ -30,6 +30,7 @@ from bicameral.ledger.entry import (
     today,
 )
 from bicameral.ledger.keys import Key
+from bicameral.ledger.pace import Pace, Ticket
 from bicameral.ledger.store import where
 from bicameral.ledger.tariff import Tariff, tariff
 from bicameral.model import Model
@@ -58,6 +59,7 @@ class Till:
 
     def __init__(self, book: Book) -> None:
         self.book = book
+        self.pace = Pace()
         self._tabs: dict[str, Tab] = {}
         self._late: dict[str, int] = {}
 
@@ -71,60 +73,60 @@ class Till:
     ) -> Tab:
         """A tab for `request` to `model`; its `request` is the one to run, within what was held.
 
-        Raises LimitError, BudgetError if nothing bounds what it may cost, or LedgerError.
+        Its budget is the request's own or what was held for it, whichever is less. Raises NotFound
+        if the key may not ask that model, LimitError, BudgetError if nothing bounds what it may
+        cost, or LedgerError.
         """
         self.book.check()
         name, caller = model.card.name, caller or LOCAL
         rates = tariff(config.minds.get(name))
-        id = os.urandom(12).hex()
-        key = self.book.keyring.by_id.get(caller)
-        held = None
+        id = request.booking or os.urandom(12).hex()
+        key = self.key(caller)
+        held, ticket = None, None
         if key is not None:
-            if not key.may_ask(name):
-                raise NotFound(
-                    f"there is no model '{name}' for this key",
-                    param="model",
-                    code="model_not_found",
-                )
-            if wanted := self._wanted(id, key, request, model, models, config, rates):
-                held = await self.book.authorise(wanted, key)
+            self._admitted(key, name)
+            limit = _bounds(key, request, model, models, config, rates)
+            ticket = self.pace.admit(key, limit.tokens if limit else None)
+            held = await self._hold(key, _wanted(id, key, name, limit), ticket)
             if held is not None and held.money is not None:
-                budget = rates.budget(held.money)
-                budget = budget if request.budget is None else min(budget, request.budget)
-                request = request.within(budget=budget)
+                request = _within(request, rates.budget(held.money))
         request = replace(request, booking=id)
-        tab = Tab(self, request, name, caller, rates, held)
+        tab = Tab(self, request, name, caller, rates, held, ticket)
         self._tabs[id] = tab
         return tab
 
-    def _wanted(
-        self,
-        id: str,
-        key: Key,
-        request: Request,
-        model: Model,
-        models: Mapping[str, Model],
-        config: Config,
-        rates: Tariff,
-    ) -> Wanted | None:
-        """What has to be held; None if the key has no budget. BudgetError if nothing bounds it."""
-        money, tokens = key.limits.bounds("money"), key.limits.bounds("tokens")
-        if not money and not tokens:
-            return None
-        limit = bounds(request, model, models, config, rates)
-        if limit is None:
-            raise BudgetError(
-                f"the key {key.name} has a budget, and nothing bounds what {model.card.name} may "
-                "take for this request: set max_tokens, and prices for its members"
+    def key(self, caller: str) -> Key | None:
+        """The key of that id, as it stood a moment ago."""
+        return self.book.keyring.by_id.get(caller)
+
+    def permit(self, caller: str, name: str) -> None:
+        """Raise NotFound if `caller` has a key that may not ask `name`, whether it is there or not.
+
+        So a key learns nothing of the minds of others.
+        """
+        key = self.key(caller)
+        if key is not None and not key.may_ask(name):
+            raise NotFound(
+                f"there is no model '{name}' for this key", param="model", code="model_not_found"
             )
-        return Wanted(
-            id=id,
-            caller=key.id,
-            mind=model.card.name,
-            least=limit.least if money else 0,
-            most=limit.most if money else None,
-            tokens=limit.tokens if tokens else 0,
-        )
+
+    def _admitted(self, key: Key, name: str) -> None:
+        self.permit(key.id, name)
+        standing = key.standing(self.book.now() / 1000)
+        if standing != "good":
+            raise LimitError(f"the key {key.name} is {standing}: ask for a new one", limit="key")
+
+    async def _hold(self, key: Key, wanted: Wanted | None, ticket: Ticket | None) -> Held | None:
+        """What was set aside; a request that gets nothing takes no tokens of the minute either."""
+        if wanted is None:
+            return None
+        held = None
+        try:
+            held = await self.book.authorise(wanted, key)
+            return held
+        finally:
+            if held is None and ticket is not None:
+                self.pace.settle(ticket, 0)
 
     def note(self, call: Call, booking: str) -> None:
         """Take down a call that has ended; if its request is booked already, it is booked apart."""
@@ -165,6 +167,7 @@ class Tab:
         caller: str,
         rates: Tariff,
         held: Held | None,
+        ticket: Ticket | None,
     ) -> None:
         self._till = till
         self.request = request
@@ -174,6 +177,7 @@ class Tab:
         self._caller = caller
         self._tariff = rates
         self._held = held
+        self._ticket = ticket
 
     async def close(self, ended: Ended, done: Done | None = None) -> None:
         """Book it; returns when that is on disk. LedgerError if it cannot be written now."""
@@ -188,6 +192,8 @@ class Tab:
     def _close(self, ended: Ended, done: Done | None) -> Booking:
         self.open = False
         self._till.close(self)
+        if self._ticket is not None:
+            self._till.pace.settle(self._ticket, _tokens(self.calls))
         by = done.by if done else ""
         decision = done.decisions[0] if done and done.decisions else None
         cost = sum(call.cost or 0 for call in self.calls)
@@ -207,6 +213,65 @@ class Tab:
             by=by,
             shares=tuple((a.model, a.share) for a in decision.asked if a.share) if decision else (),
         )
+
+
+def _bounds(
+    key: Key,
+    request: Request,
+    model: Model,
+    models: Mapping[str, Model],
+    config: Config,
+    rates: Tariff,
+) -> Bounds | None:
+    """What the request may take; None if no limit of the key asks for that."""
+    limits = key.limits
+    money, tokens = limits.bounds("money"), limits.bounds("tokens")
+    if not money and not tokens and limits.tokens_per_minute is None:
+        return None
+    limit = bounds(request, model, models, config, rates, priced=money)
+    if money and limit is None:
+        raise BudgetError(
+            f"the key {key.name} has a budget, and nothing bounds what {model.card.name} may cost "
+            "for this request: set max_tokens; it is for the operator to set prices and the "
+            "context of its members"
+        )
+    if tokens and (limit is None or limit.tokens is None):
+        raise BudgetError(
+            f"the key {key.name} has a limit of tokens, and nothing bounds how many "
+            f"{model.card.name} may take for this request: set max_tokens, and send text alone"
+        )
+    return limit
+
+
+def _wanted(id: str, key: Key, mind: str, limit: Bounds | None) -> Wanted | None:
+    """What has to be held; None if the key has no budget."""
+    money, tokens = key.limits.bounds("money"), key.limits.bounds("tokens")
+    if limit is None or not (money or tokens):
+        return None
+    return Wanted(
+        id=id,
+        caller=key.id,
+        mind=mind,
+        least=limit.least if money else 0,
+        most=limit.most if money else None,
+        tokens=(limit.tokens or 0) if tokens else 0,
+    )
+
+
+def _within(request: Request, budget: int) -> Request:
+    own = request.budget
+    return request.within(budget=budget if own is None else min(budget, own))
+
+
+def _tokens(calls: Iterable[Call]) -> int | None:
+    """What the calls took in all; None if that is not known of one."""
+    total = 0
+    for call in calls:
+        known = (call.estimate or call.usage).total_tokens
+        if known is None:
+            return None
+        total += known
+    return total
 
 
 def _unpriced(calls: Iterable[Call]) -> tuple[str, ...]:

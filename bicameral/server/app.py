@@ -28,6 +28,7 @@ class App:
 
     def __init__(self, brain: Brain, options: ServerOptions) -> None:
         self.desk = Desk(options)
+        self.desk.access.open(brain.till)
         self._bare: dict[str, Bare] = {
             chat.PATH: chat.Chat(brain, self.desk),
             embeddings.PATH: embeddings.Embeddings(brain, self.desk),
@@ -54,7 +55,7 @@ class App:
             if scope["path"] in _OPEN:
                 self.desk.access.check_page(dict(scope["headers"]))
             else:
-                self.desk.access.check(dict(scope["headers"]))
+                scope["user"] = self.desk.access.check(dict(scope["headers"]))
         except Refused as error:
             await _ours(Request(scope), error)(scope, receive, send)
             return

@@ -44,9 +44,12 @@ class Chat:
         async with Exchange(self._desk, "chat", scope, receive, send) as exchange:
             exchange.admit()
             body = await exchange.body()
+            if await exchange.repeated(body, self._brain.till):
+                return
             asked = decode.chat(body, exchange.headers, self._desk.options, exchange.id.decode())
             name_model(exchange, self._brain, asked.model)
-            run = self._brain.run(asked.request, asked.model, caller=exchange.caller)
+            request = exchange.booked(asked.request)
+            run = self._brain.run(request, asked.model, caller=exchange.caller)
             async with aclosing(run) as events:
                 await _answer(exchange, asked, events)
 
@@ -76,11 +79,13 @@ async def _answer(exchange: Exchange, asked: decode.Chat, events: AsyncIterator[
 
 
 def name_model(exchange: Exchange, brain: Brain, name: str) -> None:
-    """Put the model on the exchange; NotFound if there is none of that name."""
+    """Put the model on the exchange; NotFound if there is none of that name for this caller."""
     if not name:
         raise NotFound("model: is empty", param="model", code="model_not_found")
     if len(name) > 256:
         raise RequestError("model: is longer than any name", param="model")
+    if brain.till is not None:
+        brain.till.permit(exchange.caller, name)
     brain.model(name)
     exchange.model = name
 

@@ -115,7 +115,7 @@ def _request(error: RequestError, status: int) -> Fault:
 def _limit(error: LimitError) -> Fault:
     """As OpenAI says it: too fast may be tried again soon, what is used up may not."""
     headers = _retry_after(error.resets)
-    if error.spent:
+    if error.spent or error.resets is None:
         headers.append((b"x-should-retry", b"false"))
     return Fault(
         status=429,

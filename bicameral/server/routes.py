@@ -13,6 +13,7 @@ from starlette.routing import Route
 from bicameral.brain import Brain
 from bicameral.model import Model
 from bicameral.server import openapi
+from bicameral.server.errors import Refused
 from bicameral.server.exchange import Desk
 from bicameral.server.metrics import CONTENT_TYPE
 
@@ -38,13 +39,20 @@ class Routes:
         ]
 
     async def models(self, request: Request) -> Response:
-        """Every mind and member."""
-        data = [_model(name, model) for name, model in self._brain.models.items()]
+        """Every mind and member that the caller's key may ask."""
+        key = self._desk.access.key(request.user)
+        data = [
+            _model(name, model)
+            for name, model in self._brain.models.items()
+            if key is None or key.may_ask(name)
+        ]
         return _json({"object": "list", "data": data})
 
     async def model(self, request: Request) -> Response:
         """One mind or member; 404 if there is none of that name."""
         name = request.path_params["name"]
+        if self._brain.till is not None:
+            self._brain.till.permit(request.user, name)
         return _json(_model(name, self._brain.model(name)))
 
     async def healthz(self, request: Request) -> Response:
@@ -60,7 +68,12 @@ class Routes:
         return _json({"status": "ready", "models": len(self._brain.models), "journal": state})
 
     async def metrics(self, request: Request) -> Response:
-        """Counters for Prometheus."""
+        """Counters for Prometheus, of all minds and callers: for keys that may ask every mind."""
+        key = self._desk.access.key(request.user)
+        if key is not None and key.minds is not None:
+            raise Refused(
+                403, "the metrics are not for a key that may ask some minds only", "forbidden"
+            )
         journal = self._brain.journal
         dropped = journal.dropped if journal else 0
         text = self._desk.metrics.text(len(self._desk.tasks), dropped)

@@ -61,8 +61,11 @@ async def test_health_needs_no_key(locked) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
 def test_an_address_others_reach_needs_keys(host: str) -> None:
+    access = Access(ServerOptions(host=host))
     with pytest.raises(ConfigError, match="keys_env"):
-        Access(ServerOptions(host=host))
+        access.open(None)
+    with pytest.raises(Refused, match="no API key"):
+        access.check({b"host": b"localhost"})
 
 
 @pytest.mark.parametrize("keys", [None, "", " , ", "short", f"{KEY},short", "schlüssel-0123456789"])
