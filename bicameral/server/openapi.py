@@ -86,12 +86,15 @@ def _header(name: str, what: str, **kind: Any) -> dict[str, Any]:
 
 def _post(body: str, answer: dict[str, Any], what: str, *headers: dict[str, Any]) -> dict[str, Any]:
     content = _json({"$ref": _REF.format(name=body)})
+    repeats = _errors(409, 422) if _REPEAT in headers else {}
     return {
         "summary": what,
         "security": [{}, {"key": []}],
         "parameters": list(headers),
         "requestBody": {"required": True, "content": content},
-        "responses": _ok(answer) | _errors(400, 401, 402, 403, 404, 413, 415, 429, 502, 503, 504),
+        "responses": _ok(answer)
+        | _errors(400, 401, 402, 403, 404, 413, 415, 429, 502, 503, 504)
+        | repeats,
     }
 
 
@@ -129,6 +132,16 @@ _LIMITS = [
         maximum=999_999,
     ),
 ]
+_REPEAT = _header(
+    "Idempotency-Key",
+    "Names this request: whoever repeats it within a day is given the same answer, to the byte, "
+    "with the header idempotent-replayed: true, and pays once. While it is being answered a "
+    "repeat is refused with 409 and Retry-After; with 409 too if its answer is not kept any more, "
+    "with 422 if it is another request. After an error, or if the client hung up before the end, "
+    "it runs anew and is charged anew.",
+    pattern="^[ -~]{1,255}$",
+    type="string",
+)
 _EXPLAIN = _header(
     "x-bicameral-explain",
     "1: the answer says who was asked, and why; so does the field bicameral.explain.",
@@ -157,11 +170,16 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _PATHS: dict[str, Any] = {
     "/v1/chat/completions": {
         "post": _post(
-            "ChatBody", _json(_COMPLETION) | _STREAM, "Answer a conversation.", *_LIMITS, _EXPLAIN
+            "ChatBody",
+            _json(_COMPLETION) | _STREAM,
+            "Answer a conversation.",
+            *_LIMITS,
+            _EXPLAIN,
+            _REPEAT,
         )
     },
     "/v1/embeddings": {
-        "post": _post("EmbeddingBody", _json(_VECTORS), "Texts to vectors.", *_LIMITS)
+        "post": _post("EmbeddingBody", _json(_VECTORS), "Texts to vectors.", *_LIMITS, _REPEAT)
     },
     "/v1/audio/transcriptions": {
         "post": _form(
@@ -169,6 +187,7 @@ _PATHS: dict[str, Any] = {
             _json({"type": "object"}) | _TEXT | _STREAM,
             "What is said in a recording.",
             *_LIMITS,
+            _REPEAT,
         )
     },
     "/v1/feedback": {"post": _post("FeedbackBody", _json(_SCORED), "Say how good an answer was.")},
