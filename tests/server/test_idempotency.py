@@ -10,7 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bicameral.errors import LedgerError
+from bicameral.ledger.book import Book, Wanted, void
 from bicameral.ledger.entry import Booking
+from bicameral.ledger.keys import Limits, make
 from bicameral.ledger.store import Store
 from bicameral.server.errors import Refused
 from bicameral.server.idempotency import Kept, Repeats
@@ -75,7 +78,8 @@ def same(first: Got, again: Got) -> bool:
 async def test_the_answer_is_given_again(stream: bool) -> None:
     async with serving(CONFIG) as live:
         first, again = [await chat(live, KEY, stream=stream) for _ in range(2)]
-        assert same(first, again) and first.status == 200
+        assert same(first, again)
+        assert first.status == 200
         assert again.headers["idempotent-replayed"] == "true"
         assert again.headers["x-bicameral-model"] == "echo"
         assert "idempotent-replayed" not in first.headers
@@ -93,7 +97,8 @@ async def test_without_the_header_every_request_is_new() -> None:
 async def test_embeddings_too() -> None:
     async with serving(CONFIG) as live:
         first, again = [await embed(live, KEY, model="vec", input="a") for _ in range(2)]
-        assert same(first, again) and first.status == 200
+        assert same(first, again)
+        assert first.status == 200
         assert live.scripted("vec").runs == 1
 
 
@@ -114,7 +119,8 @@ async def test_a_form_is_the_same_whatever_its_boundary() -> None:
             await send(live, b"RI"),
             await send(live, b"R"),
         )
-        assert same(first, again) and first.json == {"text": "Hello"}
+        assert same(first, again)
+        assert first.json == {"text": "Hello"}
         assert (other.status, other.error["code"]) == (422, "idempotency_key_reused")
         assert live.scripted("ears").runs == 1
 
@@ -201,7 +207,8 @@ async def test_a_cut_answer_is_asked_anew(tmp_path: Path) -> None:
         writer.close()
         await until(lambda: not live.server.app.desk.tasks)
         got = await call(live, "POST", "/v1/chat/completions", body, KEY)
-        assert got.status == 200 and "idempotent-replayed" not in got.headers
+        assert got.status == 200
+        assert "idempotent-replayed" not in got.headers
         assert live.scripted("slow").runs == 2
     first, second = bookings(book)
     assert (first.ended, second.ended) == ("abandoned", "finished")
@@ -236,6 +243,26 @@ async def test_a_long_answer_is_not_kept() -> None:
         got = await chat(live, KEY)
         assert (got.status, got.error["code"]) == (409, "idempotency_answer_gone")
         assert live.scripted("echo").runs == 1
+
+
+async def test_what_a_crash_cut_is_not_run_again(tmp_path: Path) -> None:
+    url, ids = f"sqlite:///{tmp_path / 'book.sqlite3'}", ("a", "a/2", "a/3")
+    _, key = make("anna", limits=Limits(day_money=1000))
+    book = Book(url)
+    assert await book.unused(ids) == "a"
+    held = await book.authorise(Wanted(id="a", caller=key.id, mind="m", most=10), key)
+    assert await book.unused(ids) is None
+    with pytest.raises(LedgerError, match="before"):
+        await book.authorise(Wanted(id="a", caller=key.id, mind="m", most=10), key)
+    await asyncio.to_thread(book.close)
+    book = Book(url)
+    assert await book.unused(ids) is None
+    await book.settle(void(held))
+    assert await book.unused(ids) == "a/2"
+    held = await book.authorise(Wanted(id="a/2", caller=key.id, mind="m", most=10), key)
+    await book.settle(void(held, expired=True))
+    assert await book.unused(ids) is None
+    await asyncio.to_thread(book.close)
 
 
 class Clock:
