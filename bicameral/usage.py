@@ -108,15 +108,20 @@ def _micro(rates: Rates, usage: Usage, chip_seconds: float | None) -> int | None
     total: int | None = 0
     for amount, rate in (
         (usage.prompt_tokens, rates.input),
-        (usage.cached_tokens or 0, cached - rates.input),
+        (_part(usage.cached_tokens, usage.prompt_tokens), cached - rates.input),
         (usage.completion_tokens, rates.output),
-        (usage.reasoning_tokens or 0, thought - rates.output),
+        (_part(usage.reasoning_tokens, usage.completion_tokens), thought - rates.output),
         (usage.images, (rates.image or 0) * _MILLION),
         (usage.media_ms, (rates.second or 0) * _MILLION // 1000),
         (None if chip_seconds is None else round(chip_seconds * 1000), rates.chip_second * 1000),
     ):
         total = _plus(total, 0 if rate == 0 else None if amount is None else amount * rate)
     return total
+
+
+def _part(part: int | None, whole: int | None) -> int:
+    """No more than the whole it is a part of, or who overstates it would be paid by a discount."""
+    return part or 0 if whole is None else min(part or 0, whole)
 
 
 def _dearest(rates: Rates) -> Rates:
