@@ -131,7 +131,32 @@ class Settlement(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="sett
     inputs: str = ""
 
 
-Body = Hold | Booking | Void | KeySet | Transfer | Settlement
+class Weights(Entry, frozen=True, kw_only=True, omit_defaults=True, tag="weights"):
+    """What owners contributed to a mind in a period: written once, so it is frozen.
+
+    `weights` are whole numbers by owner, found by `scheme` from what has the digest `inputs`;
+    whoever is in `negative` came out below 0, which counts as 0. `members` are the mind's, each
+    with its owner. `values` is what the mind was worth with each set of owners, `unit` to a right
+    answer: place m is for the set that has owner i where bit i of m is 1. It is empty where sets
+    were sampled, in `orders` orders from `seed`; then `errors` are the weights' standard errors.
+    """
+
+    period: str
+    mind: str
+    scheme: str
+    weights: tuple[tuple[str, int], ...]
+    negative: tuple[str, ...] = ()
+    members: tuple[tuple[str, str], ...] = ()
+    prompts: int = 0
+    unit: int = 1
+    values: tuple[int, ...] = ()
+    orders: int = 0
+    seed: int = 0
+    errors: tuple[int, ...] = ()
+    inputs: str = ""
+
+
+Body = Hold | Booking | Void | KeySet | Transfer | Settlement | Weights
 
 
 class Written(Struct, frozen=True, kw_only=True):
