@@ -34,12 +34,16 @@ def allowed(
 def _room(
     tally: Callable[[str], int], key: Key, unit: Unit, least: int, most: int, day: str, now: int
 ) -> int:
-    """What the tightest limit leaves of `most`; LimitError with that limit if less than `least`."""
+    """What the tightest limit leaves of `most`; LimitError with that limit if less than `least`.
+
+    What is free is allowed however much was spent.
+    """
     held = tally(f"held/{key.id}/{unit}")
     room = most
     if (limit := key.limits.of("request", unit)) is not None:
         if limit < least:
-            raise LimitError(_told(key, "request", unit, least, limit), limit=f"request_{unit}")
+            told = _told(key, "request", unit, least, limit)
+            raise LimitError(f"{told}: set a lower max_tokens", limit=f"request_{unit}")
         room = min(room, limit)
     for window, name in zip(_WINDOWS, windows(day), strict=True):
         if (limit := key.limits.of(window, unit)) is None:
@@ -53,11 +57,11 @@ def _room(
 
 
 def _left(key: Key, window: str, unit: Unit, unspent: int, held: int, least: int, now: int) -> int:
-    if unspent - held >= least:
-        return unspent - held
+    if (left := max(0, unspent - held)) >= least:
+        return left
     if held > 0 and unspent >= least:
         raise LimitError(
-            f"{_told(key, window, unit, least, unspent - held)}; requests that are still being "
+            f"{_told(key, window, unit, least, left)}; requests that are still being "
             f"answered hold {_amount(unit, held)} of it: try again when they have ended",
             limit=f"{window}_{unit}",
             resets=_SOON,
@@ -66,7 +70,7 @@ def _left(key: Key, window: str, unit: Unit, unspent: int, held: int, least: int
     resets = _resets(window, now)
     when = "" if resets is None else f"; it is renewed in {_span(resets)}"
     raise LimitError(
-        _told(key, window, unit, least, unspent - held) + when,
+        _told(key, window, unit, least, left) + when,
         limit=f"{window}_{unit}",
         resets=resets,
     )
@@ -76,8 +80,8 @@ def _told(key: Key, window: str, unit: Unit, least: int, left: int) -> str:
     what = {"ever": "total", "request": "per-request"}.get(window, window)
     kind = "budget" if unit == "money" else "token limit"
     return (
-        f"the {what} {kind} of the key {key.name} leaves {_amount(unit, max(0, left))}, this "
-        f"request may take {_amount(unit, least)}"
+        f"the {what} {kind} of the key {key.name} leaves {_amount(unit, left)}, this request "
+        f"needs {_amount(unit, least)}"
     )
 
 
