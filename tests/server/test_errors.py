@@ -13,6 +13,8 @@ from bicameral.errors import (
     BudgetError,
     ConfigError,
     JournalError,
+    LedgerError,
+    LimitError,
     ModelError,
     NotFound,
     Overloaded,
@@ -37,6 +39,9 @@ MADE: list[tuple[BicameralError, int, str | None]] = [
     (BicameralError("x"), 500, None),
     (ConfigError("x"), 500, None),
     (JournalError("x"), 503, "journal_unavailable"),
+    (LedgerError("x"), 503, "ledger_unavailable"),
+    (LimitError("x", limit="day_money"), 429, "insufficient_quota"),
+    (LimitError("x", limit="requests", spent=False), 429, "rate_limit_exceeded"),
     (WeightsError("x"), 500, None),
     (RequestError("x", param="p", code="c"), 400, "c"),
     (Unsupported("x", param="p", code="unsupported"), 400, "unsupported"),
@@ -63,7 +68,8 @@ def test_status_and_code(error: BicameralError, status: int, code: str | None) -
     body = json.loads(told.body())["error"]
     assert list(body) == ["message", "type", "param", "code"]
     assert body["message"]
-    assert body["type"] == ("rate_limit_error" if status == 429 else body["type"])
+    if status == 429:
+        assert body["type"] in ("rate_limit_error", "insufficient_quota")
     assert (body["type"] == "server_error") == (status >= 500)
 
 

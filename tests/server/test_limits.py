@@ -129,7 +129,10 @@ async def test_a_dripping_body_does_not_buy_time() -> None:
         while not reading.done():
             writer.write(b" ")
             await asyncio.sleep(0.02)
-        assert b" 408 " in await reading
+        try:
+            assert b" 408 " in await reading
+        except ConnectionResetError:
+            """It was closed while bytes still came in, which resets it: no time was bought."""
         writer.close()
 
 
