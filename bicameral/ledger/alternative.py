@@ -128,8 +128,8 @@ def habits(bookings: Iterable[Booking]) -> Habits:
 
 
 def _request(body: Booking) -> str:
-    """What the ids of all bookings of one request have in common."""
-    return body.id.partition("/")[0]
+    """What the ids of all bookings of one request begin with."""
+    return body.id.rpartition("/late/")[0] if body.late else body.id.removesuffix("/end")
 
 
 def alternatives(

@@ -36,7 +36,7 @@ KEPT = 2000
 """So many latencies of a group are kept; beyond that its quantiles are those of a sample."""
 
 
-class Sum(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Sum(Struct, frozen=True, kw_only=True):
     """`amount` of what is known, None if nothing is; of `missing` more it is not known."""
 
     amount: int | float | None
