@@ -278,5 +278,6 @@ class Card(Struct, frozen=True, kw_only=True):
     owner: str = ""
     price: Price | None = None
     chip: str = ""
+    watts: float | None = None
     serves: str = ""
     members: tuple[str, ...] = ()

@@ -72,6 +72,7 @@ def _card(name: str, options: Options, base: str) -> Card:
         reach=options.reach_or(reach_of(base)),
         owner=options.owner or "Anthropic",
         price=options.price(),
+        watts=options.watts,
         serves=options.model,
     )
 

@@ -99,6 +99,7 @@ class Embedder:
             owner=options.owner,
             price=options.price() or Price(input=0, output=0),
             chip="cpu",
+            watts=options.watts,
             serves=options.model,
         )
 
@@ -118,7 +119,7 @@ class Embedder:
             values = await loop.run_in_executor(self._worker, self._encoder.encode, text, kind)
             yield Delta(Embedding(tuple(values), index), by=self._card.name)
         yield Done(
-            usage=replace(NO_USAGE, prompt_tokens=tokens),
+            usage=replace(NO_USAGE, prompt_tokens=tokens, cost=None),
             by=self._card.name,
             served=self._card.serves,
         )

@@ -105,6 +105,7 @@ def _load(name: str, options: Options) -> LlamaCpp:
         owner=options.owner,
         price=options.price() or _FREE,
         chip=_chip(options),
+        watts=options.watts,
         serves=said.name,
     )
     return LlamaCpp(card, options, server, wire.cleaner(said.control))

@@ -82,6 +82,7 @@ def _card(name: str, options: Options, row: Preset) -> Card:
         reach=options.reach_or(reach_of(row.url)),
         owner=options.owner or row.owner,
         price=options.price(),
+        watts=options.watts,
         serves=options.model,
     )
 

@@ -103,6 +103,7 @@ class Scripted:
             owner=options.owner,
             price=options.price(),
             chip="none",
+            watts=options.watts,
             serves="scripted",
         )
 

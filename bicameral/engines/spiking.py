@@ -20,6 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from bicameral.config import MemberOptions
 from bicameral.engines.media.optional import library
@@ -37,6 +38,7 @@ from bicameral.types import (
     Price,
     Reach,
     Request,
+    Usage,
     Video,
 )
 
@@ -99,15 +101,20 @@ class Net:
                 f"{name} has {outputs} output neurons and {len(self._labels)} labels: give one each"
             )
 
-    def watch(self, data: bytes, index: int) -> Iterator[Percept | None]:
-        """For each window its percept, or None; RequestError if `data` is no recording."""
+    def watch(self, data: bytes, index: int) -> Iterator[Percept | Usage | None]:
+        """How long it lasts, then for each window its percept, or None.
+
+        RequestError if `data` is no recording.
+        """
         import numpy as np
 
         from bicameral.engines.spike.execute import Executor
         from bicameral.engines.spike.recording import read, steps
 
         recording = read(data, f"recording {index + 1}")
-        self._check_length(recording.t[-1] / 1e6 if recording.t.size else 0.0, index)
+        microseconds = int(recording.t[-1]) if recording.t.size else 0
+        self._check_length(microseconds / 1e6, index)
+        yield replace(NO_USAGE, media_ms=microseconds // 1000)
         run = Executor(self._steps)
         spikes = map(run.step, steps(recording, self._grid, self._seconds))
         at = 0
@@ -153,6 +160,7 @@ class Spiking:
             owner=options.owner,
             price=options.price() or Price(input=0, output=0),
             chip="cpu",
+            watts=options.watts,
             serves=options.weights,
         )
 
@@ -168,17 +176,20 @@ class Spiking:
         if self._inside >= ROOM:
             raise Overloaded(self._card.name, f"busy: {ROOM} recordings wait; try again later")
         self._inside += 1
+        usage = replace(NO_USAGE, cost=None)
         try:
             for index, data in recordings:
                 windows = self._net.watch(data, index)
                 while (found := await self._next(windows, request)) is not _END:
                     if isinstance(found, Percept):
                         yield Delta(found, by=self._card.name)
+                    elif isinstance(found, Usage):
+                        usage += found
         finally:
             self._inside -= 1
-        yield Done(usage=NO_USAGE, by=self._card.name, served=self._card.serves)
+        yield Done(usage=usage, by=self._card.name, served=self._card.serves)
 
-    async def _next(self, windows: Iterator[Percept | None], request: Request) -> object:
+    async def _next(self, windows: Iterator[Percept | Usage | None], request: Request) -> object:
         """The next window, computed on the worker; _END after the last."""
         left = request.remaining()
         loop = asyncio.get_running_loop()

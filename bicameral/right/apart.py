@@ -26,6 +26,7 @@ from bicameral.callosum.packets import LinkError
 from bicameral.callosum.pool import Pool, PoolFull
 from bicameral.callosum.received import Received
 from bicameral.config import Closed
+from bicameral.engines.told import Told
 from bicameral.errors import (
     BicameralError,
     Broken,
@@ -147,8 +148,12 @@ class Apart:
             raise Unreachable(self._name, "its process has not opened it yet")
         return self._card
 
-    async def run(self, request: Request) -> AsyncGenerator[Event]:
+    def run(self, request: Request) -> AsyncGenerator[Event]:
         """The events of the model; what a crash cut off before its first event is asked again."""
+        return self.telling(request, Told())
+
+    async def telling(self, request: Request, told: Told) -> AsyncGenerator[Event]:
+        """The same; `told` gets the try that the crash cut off, as the model had taken it up."""
         admit(self.card, request)
         for last in (False, True):
             id = next(self._numbers)
@@ -166,8 +171,10 @@ class Apart:
                     self._taken(id, run)
             finally:
                 self._end(id, run)
+            died = Broken(self._name, f"its process died as it answered ({self._why})")
             if run.begun or last:
-                raise Broken(self._name, f"its process died as it answered ({self._why})")
+                raise died
+            told.lost.append(died)
 
     # --- one request ---------------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ def card(name: str, options: MemberOptions, *, serves: str) -> Card:
         owner=options.owner,
         price=options.price() or Price(input=0, output=0),
         chip="cpu",
+        watts=options.watts,
         serves=serves,
     )
 
@@ -103,10 +104,12 @@ class Perceiver:
     async def run(self, request: Request) -> AsyncGenerator[Event]:
         """The percepts of each picture; `source` is its place in `request.media`."""
         admit(self._card, request)
-        for index, data in _pictures(request):
+        pictures = _pictures(request)
+        for index, data in pictures:
             for percept in await self._look(index, data, request):
                 yield Delta(replace(percept, source=index), by=self._card.name)
-        yield Done(usage=NO_USAGE, by=self._card.name, served=self._card.serves)
+        usage = replace(NO_USAGE, images=len(pictures), cost=None)
+        yield Done(usage=usage, by=self._card.name, served=self._card.serves)
 
     async def _look(self, index: int, data: bytes, request: Request) -> Sequence[Percept]:
         if self._inside >= ROOM:

@@ -220,9 +220,13 @@ class MessageStream:
             yield from self._event(event, data)
         if self._stop is None:
             raise Broken(self._name, "the stream ended before the answer did")
-        yield Done(
+        yield self.so_far()
+
+    def so_far(self) -> Done:
+        """The Done as it would be if the message ended here."""
+        return Done(
             usage=usage(self._usage, self._name),
-            reason=_FINISH.get(self._stop, "stop"),
+            reason=_FINISH.get(self._stop or "", "stop"),
             by=self._name,
             served=self._served,
         )
@@ -243,7 +247,9 @@ class MessageStream:
             return self._begun(event.index, event.content_block)
         if event.type == "message_start" and event.message:
             self._served = event.message.model
-            self._usage.update(event.message.usage or {})
+            # What it says of the output is a first number that stands for nothing yet.
+            started = event.message.usage or {}
+            self._usage.update({k: v for k, v in started.items() if k != "output_tokens"})
         elif event.type == "message_delta" and event.delta:
             self._stop = event.delta.stop_reason or self._stop
         elif event.type == "message_stop":
@@ -269,7 +275,8 @@ class MessageStream:
 def usage(raw: Mapping[str, Any], model: str) -> Usage:
     """Usage in our terms: the prompt counts what was read from and written to the cache too."""
     parts = [raw.get("input_tokens")]
-    parts += [raw.get(f"cache_{what}_input_tokens", 0) for what in ("creation", "read")]
+    parts += [raw.get(f"cache_{what}_input_tokens") for what in ("creation", "read")]
+    parts[1:] = [0 if count is None else count for count in parts[1:]]
     known = all(isinstance(n, int) and n >= 0 for n in parts)
     return clean(
         model,

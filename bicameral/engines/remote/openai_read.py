@@ -108,7 +108,11 @@ class ChatStream:
             raise Broken(self._name, "the stream ended before the answer did")
         if self._finish == "stop" and not self._said:
             raise Broken(self._name, "the answer is empty")
-        yield Done(
+        yield self.so_far()
+
+    def so_far(self) -> Done:
+        """The Done as it would be if the answer ended here."""
+        return Done(
             usage=usage(self._usage, self._name),
             reason=finish(self._finish or "stop"),
             by=self._name,
@@ -190,6 +194,7 @@ class Embeddings:
         self._refusal = refusal
         self._body = Body(name, cap)
         self._expected = expected
+        self._done = Done(by=name)
 
     def take(self, chunk: bytes) -> Iterator[Event]:
         """Nothing: the body is read whole."""
@@ -207,10 +212,15 @@ class Embeddings:
             raise self._refusal(200, body)
         if sorted(v.index for v in answer.data) != list(range(self._expected)):
             raise Broken(self._name, f"did not give the {self._expected} embeddings asked for")
+        counts = usage(answer.usage, self._name, embedded=True)
+        self._done = Done(usage=counts, by=self._name, served=answer.model)
         for vector in sorted(answer.data, key=lambda v: v.index):
             yield Delta(Embedding(vector.embedding, vector.index), by=self._name)
-        counts = usage(answer.usage, self._name)
-        yield Done(usage=counts, by=self._name, served=answer.model)
+        yield self._done
+
+    def so_far(self) -> Done:
+        """The Done, once the body is whole."""
+        return self._done
 
 
 class Body:

@@ -99,7 +99,11 @@ class RelayStream:
         yield from self._relay(self._events.end())
         if self._finish is None and not (self.complete and self._sent):
             raise Broken(self._name, "the stream ended before the answer did")
-        yield Done(
+        yield self.so_far()
+
+    def so_far(self) -> Done:
+        """The Done as it would be if the answer ended here."""
+        return Done(
             usage=usage(self._usage, self._name),
             reason=finish(self._finish or "stop"),
             by=self._name,
@@ -188,6 +192,7 @@ class RelayBody:
         self._refusal = refusal
         self._body = Body(name, cap)
         self._headers = headers
+        self._done = Done(by=name)
 
     def take(self, chunk: bytes) -> tuple[Event, ...]:
         """Nothing: the body goes on whole."""
@@ -202,13 +207,18 @@ class RelayBody:
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise Broken(self._name, f"the answer cannot be read: {exc}") from exc
         reason = self._check(answer, body)
-        yield Relay(body, by=self._name, headers=self._headers)
-        yield Done(
-            usage=usage(answer.usage, self._name),
+        self._done = Done(
+            usage=usage(answer.usage, self._name, embedded=answer.data is not _NONE),
             reason=finish(reason),
             by=self._name,
             served=answer.model,
         )
+        yield Relay(body, by=self._name, headers=self._headers)
+        yield self._done
+
+    def so_far(self) -> Done:
+        """The Done, once the body is whole."""
+        return self._done
 
     def _check(self, answer: _Completion, body: bytes) -> str:
         if answer.error:

@@ -9,6 +9,7 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 _ABSURD = 10**9
+_DEAREST = 10_000  # dollars a call
 _FINISH: dict[str, Finish] = {
     "stop": "stop",
     "length": "length",
@@ -197,10 +199,11 @@ def _format(form: JsonFormat) -> Json:
 # --- answers -----------------------------------------------------------------------------------
 
 
-def usage(raw: Any, model: str) -> Usage:
+def usage(raw: Any, model: str, *, embedded: bool = False) -> Usage:
     """Usage as reported, each field None if it is missing, negative or absurd.
 
-    Cached tokens are looked for where OpenAI, DeepSeek and Kimi put them.
+    Cached tokens are looked for where OpenAI, DeepSeek and Kimi put them, the cost where OpenRouter
+    does. `embedded`: no answer was written, so its tokens are none even if nobody says so.
     """
     if not isinstance(raw, dict):
         return Usage()
@@ -211,13 +214,45 @@ def usage(raw: Any, model: str) -> Usage:
     return clean(
         model,
         prompt=raw.get("prompt_tokens"),
-        completion=raw.get("completion_tokens"),
+        completion=raw.get("completion_tokens", 0 if embedded else None),
         cached=cached,
         reasoning=_get(completion, "reasoning_tokens"),
+        cost=_charged(raw, model),
     )
 
 
-def clean(model: str, *, prompt: Any, completion: Any, cached: Any, reasoning: Any) -> Usage:
+def _charged(raw: Json, model: str) -> int | None:
+    """Nano-dollars that OpenRouter says it charges: its `cost` is in dollars, as a JSON number.
+
+    Who brings a key of their own to it pays the model's provider beside that.
+    Source: https://openrouter.ai/docs/use-cases/usage-accounting
+    """
+    costs = [raw.get("cost")]
+    if raw.get("is_byok") is True:
+        costs.append(_get(raw.get("cost_details"), "upstream_inference_cost"))
+    amounts = [_dollars(model, cost) for cost in costs]
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None
+
+
+def _dollars(model: str, value: Any) -> int | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None  # some servers have an object there
+    if not 0 <= value <= _DEAREST:
+        log.warning("%s reported an impossible cost; it is taken as unknown", model)
+        return None
+    return int((Decimal(str(value)) * 10**9).to_integral_value(ROUND_HALF_EVEN))
+
+
+def clean(
+    model: str,
+    *,
+    prompt: Any,
+    completion: Any,
+    cached: Any,
+    reasoning: Any,
+    cost: int | None = None,
+) -> Usage:
     """Usage of these counts; one that cannot be true becomes None and a warning."""
     asked = _count(model, "prompt_tokens", prompt, _ABSURD)
     return Usage(
@@ -225,6 +260,7 @@ def clean(model: str, *, prompt: Any, completion: Any, cached: Any, reasoning: A
         completion_tokens=_count(model, "completion_tokens", completion, _ABSURD),
         cached_tokens=_count(model, "cached_tokens", cached, _ABSURD if asked is None else asked),
         reasoning_tokens=_count(model, "reasoning_tokens", reasoning, _ABSURD),
+        cost=cost,
     )
 
 

@@ -6,7 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
-from bicameral.errors import Broken, ModelError, Overloaded, Rejected, Unauthorized
+from bicameral.errors import (
+    Broken,
+    ModelError,
+    Overloaded,
+    Rejected,
+    Unauthorized,
+    Unreachable,
+)
 
 Refusal = Callable[[int, bytes], ModelError]
 """(status, body) -> the error, as Upstream.refusal gives it."""
@@ -14,6 +21,18 @@ Refusal = Callable[[int, bytes], ModelError]
 
 class ServerError(Broken):
     """The server failed with a 5xx before it began to answer."""
+
+
+class GaveUp(ServerError):
+    """A server in between gave up on the model, which may have gone on, at a price."""
+
+
+class Lost(Unreachable):
+    """The connection broke after the request had gone out: it may have been taken up."""
+
+
+UNSURE = (GaveUp, Lost)
+_GAVE_UP = frozenset({408, 502, 504, *range(520, 528)})  # the last are Cloudflare's
 
 
 def status_error(
@@ -32,7 +51,8 @@ def status_error(
     if status in (429, 503, 529):
         return Overloaded(name, message, retry_after=retry, status=status)
     if status >= 500 or status == 408:
-        return ServerError(name, f"{message} (HTTP {status})")
+        kind_of = GaveUp if status in _GAVE_UP else ServerError
+        return kind_of(name, f"{message} (HTTP {status})")
     if status == 200:
         return Broken(name, message)
     return Rejected(name, message, status=status, param=param, code=code, kind=kind)

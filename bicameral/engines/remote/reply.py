@@ -83,6 +83,11 @@ class Reply:
         finally:
             self._due = None
 
+    def rest(self) -> bytes:
+        """What has come and was not read yet, without waiting for more."""
+        content = self._response.content
+        return b"" if content.exception() else content.read_nowait()
+
     async def drain(self) -> None:
         """Wait a moment for the end, so that the connection can serve again."""
         self._end = min(self._end, time.monotonic() + _DRAIN)

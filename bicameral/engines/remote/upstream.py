@@ -21,7 +21,7 @@ from yarl import URL
 
 from bicameral.config import MemberOptions, secret
 from bicameral.engines.remote.breaker import Breaker, RetryBudget
-from bicameral.engines.remote.refusal import ServerError, retry_after
+from bicameral.engines.remote.refusal import UNSURE, Lost, ServerError, retry_after
 from bicameral.engines.remote.reply import Reply, Span
 from bicameral.errors import Broken, ConfigError, ModelError, Overloaded, Timeout, Unreachable
 from bicameral.types import Reach
@@ -96,9 +96,18 @@ class Upstream:
         self._urls: dict[str, URL] = {}
 
     async def post(
-        self, path: str, body: bytes, *, streamed: bool, deadline: float | None
+        self,
+        path: str,
+        body: bytes,
+        *,
+        streamed: bool,
+        deadline: float | None,
+        lost: list[ModelError],
     ) -> Reply:
-        """The reply to `body`, its first bytes in hand; `deadline` is by time.monotonic()."""
+        """The reply to `body`, its first bytes in hand; `deadline` is by time.monotonic().
+
+        `lost` gets the tries before it that the server may have taken up.
+        """
         began = time.monotonic()
         end = began + self.options.timeout_total
         hurried = deadline is not None and deadline < end
@@ -114,6 +123,8 @@ class Upstream:
                 pause = self._pause(error, attempt, span.end)
                 if pause is None:
                     raise
+                if isinstance(error, UNSURE):
+                    lost.append(error)
             except asyncio.CancelledError:
                 self.breaker.gone(probe)
                 raise
@@ -181,8 +192,10 @@ class Upstream:
             raise Timeout(self.name, "total", span.seconds) from exc
         except aiohttp.ClientResponseError as exc:  # its words may quote the answer
             raise Broken(self.name, "answered what is not HTTP") from exc
-        except (aiohttp.ClientError, OSError) as exc:
+        except aiohttp.ClientConnectorError as exc:
             raise Unreachable(self.name, _why(exc)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise Lost(self.name, _why(exc)) from exc
         finally:
             if first is None and response is not None:
                 response.close()

@@ -76,6 +76,7 @@ def card(name: str, options: Options, *, serves: str, extra: frozenset[str] = fr
         owner=options.owner,
         price=options.price() or Price(input=0, output=0),
         chip="cpu",
+        watts=options.watts,
         serves=serves,
     )
 
@@ -125,6 +126,7 @@ class Listener:
                             yield Delta(replace(item, source=index), by=self._card.name)
         finally:
             self._inside -= 1
+        usage = replace(usage, cost=None)
         yield Done(usage=usage, by=self._card.name, served=self._card.serves)
 
     async def _heard(
@@ -157,7 +159,7 @@ class Listener:
 def _steps(data: bytes, hear: Hear, longest: float) -> Generator[Heard]:
     import numpy as np
 
-    from bicameral.engines.media.sound import blocks
+    from bicameral.engines.media.sound import RATE, blocks
 
     parts = []
     for block in blocks(data, longest):
@@ -165,6 +167,7 @@ def _steps(data: bytes, hear: Hear, longest: float) -> Generator[Heard]:
         yield None
     samples = np.concatenate(parts)
     parts.clear()
+    yield replace(NO_USAGE, media_ms=len(samples) * 1000 // RATE)
     yield from hear(samples)
 
 
