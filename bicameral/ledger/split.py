@@ -74,11 +74,11 @@ def _total(amount: int, weights: Mapping[str, int]) -> int:
 
 
 def _soonest(left: Mapping[str, int], weights: Mapping[str, int], unit: int) -> list[str]:
-    """Who is owed part of a unit, whom it will be a whole one soonest first; then by name."""
+    """Who is owed part of a unit, by when it will be a whole one; then the larger; then by name."""
 
-    def deadline(name: str) -> tuple[bool, Fraction, str]:
+    def deadline(name: str) -> tuple[bool, Fraction, int, str]:
         weight = weights.get(name, 0)
-        return not weight, Fraction(unit - left[name], weight or 1), name
+        return not weight, Fraction(unit - left[name], weight or 1), -left[name], name
 
     return sorted((name for name in left if left[name] > 0), key=deadline)
 
