@@ -40,17 +40,17 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 @app.command("list")
 def show() -> None:
-    """List the rows of the price table, in dollars, with their date and source."""
+    """List the rows of the price table, in dollars, with their dates and sources."""
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("price_of", "input", "output", "cached", "else", "said on", "source"):
-        shown.add_column(column, overflow="fold")
+    for column in ("price_of", "input", "output", "cached", "said on", ""):
+        shown.add_column(column, overflow="fold", no_wrap=column in ("price_of", "said on"))
     for name, row in table().prices.items():
         for cells in _lines(name, row):
             shown.add_row(*cells)
     terminal.out.print(shown)
-    terminal.out.print(
-        "dollars per million tokens; ~ a page without a date, read then", style="dim"
-    )
+    terminal.out.print("dollars per million tokens; ~ read then, on a page without a date\n")
+    for name, row in table().prices.items():
+        terminal.out.print(f"{name}: {row.source}", style="dim", markup=False)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def _lines(name: str, row: Row) -> Iterator[tuple[str, ...]]:
     if row.currency != DOLLARS:
         other.append(f"asked in {row.currency}")
     rates = (given.get(f"price_{key}", "") for key in ("input", "output", "cached_input"))
-    yield (name, *rates, ", ".join(other), _said_on(row), row.source)
+    yield (name, *rates, _said_on(row), ", ".join(other))
     for tier in given.get("price_tiers", ()):
         above = f"  from {tier['from_tokens']} tokens on"
-        yield (above, tier["input"], tier["output"], tier.get("cached_input", ""), "", "", "")
+        yield (above, tier["input"], tier["output"], tier.get("cached_input", ""), "", "")
