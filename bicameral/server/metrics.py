@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from bicameral.errors import AllFailed, BicameralError, ModelError
-from bicameral.types import Usage
+from bicameral.model import Model
+from bicameral.server.call_metrics import BUCKETS, Calls
+from bicameral.server.exposition import CONTENT_TYPE as CONTENT_TYPE
+from bicameral.server.exposition import head, histogram, series
+from bicameral.types import Call, Usage
 
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_NOBODY: Mapping[str, Model] = MappingProxyType({})
 
 
 class Histogram:
@@ -36,6 +40,11 @@ class Metrics:
         self.tokens: dict[tuple[str, str], int] = defaultdict(int)
         self.unmetered: dict[str, int] = defaultdict(int)
         self.errors: dict[tuple[str, str], int] = defaultdict(int)
+        self.calls = Calls()
+
+    def called(self, call: Call, booking: str = "") -> None:
+        """Count a call of a member that has ended: the `note` of Brain.open."""
+        self.calls.add(call)
 
     def used(self, model: str, usage: Usage) -> None:
         """Count the tokens of an answer; one whose tokens are unknown is counted as that."""
@@ -53,52 +62,66 @@ class Metrics:
         elif isinstance(error, ModelError):
             self.errors[error.model, type(error).__name__] += 1
 
-    def text(self, in_flight: int, dropped: int) -> str:
-        """All of it, as Prometheus scrapes it."""
-        return "\n".join(self._lines(in_flight, dropped)) + "\n"
+    def text(
+        self,
+        in_flight: int,
+        dropped: int,
+        *,
+        models: Mapping[str, Model] = _NOBODY,
+        ledger: tuple[bool, int] | None = None,
+    ) -> str:
+        """All of it, as Prometheus scrapes it.
 
-    def _lines(self, in_flight: int, dropped: int) -> Iterator[str]:
-        yield from _head("in_flight", "gauge", "Requests being answered.")
-        yield f"bicameral_in_flight {in_flight}"
-        yield from _head("journal_dropped_total", "counter", "Decisions that were not kept.")
-        yield f"bicameral_journal_dropped_total {dropped}"
-        yield from _head("requests_total", "counter", "Requests answered.")
+        `ledger`: whether the book can be written, and how many entries wait for that; None if
+        there is none.
+        """
+        lines = [
+            *self._gauges(in_flight, dropped, ledger),
+            *self._requests(),
+            *_seconds("request_seconds", "Seconds to the end.", self.seconds),
+            *_seconds("first_token_seconds", "Seconds to the first event.", self.first),
+            *self.calls.lines(models),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _gauges(
+        self, in_flight: int, dropped: int, ledger: tuple[bool, int] | None
+    ) -> Iterator[str]:
+        yield from head("bicameral_in_flight", "gauge", "Requests being answered.")
+        yield series("bicameral_in_flight", in_flight)
+        name = "bicameral_journal_dropped_total"
+        yield from head(name, "counter", "Decisions that were not kept.")
+        yield series(name, dropped)
+        if ledger is None:
+            return
+        up, waiting = ledger
+        yield from head("bicameral_ledger_up", "gauge", "Whether the ledger can be written.")
+        yield series("bicameral_ledger_up", int(up))
+        yield from head("bicameral_ledger_waiting", "gauge", "Entries not written yet.")
+        yield series("bicameral_ledger_waiting", waiting)
+
+    def _requests(self) -> Iterator[str]:
+        yield from head("bicameral_requests_total", "counter", "Requests answered.")
         for (route, model, status), count in self.requests.items():
-            labels = _labels(route=route, model=model, status=str(status))
-            yield f"bicameral_requests_total{labels} {count}"
-        yield from _head("tokens_total", "counter", "Tokens the models reported.")
+            yield series(
+                "bicameral_requests_total", count, route=route, model=model, status=str(status)
+            )
+        yield from head("bicameral_tokens_total", "counter", "Tokens the models reported.")
         for (model, kind), count in self.tokens.items():
-            yield f"bicameral_tokens_total{_labels(model=model, kind=kind)} {count}"
-        yield from _head("unmetered_total", "counter", "Answers whose tokens are not known.")
+            yield series("bicameral_tokens_total", count, model=model, kind=kind)
+        name = "bicameral_unmetered_total"
+        yield from head(name, "counter", "Answers whose tokens are not known.")
         for model, count in self.unmetered.items():
-            yield f"bicameral_unmetered_total{_labels(model=model)} {count}"
-        yield from _head("model_errors_total", "counter", "Failures that ended a request.")
+            yield series(name, count, model=model)
+        name = "bicameral_model_errors_total"
+        yield from head(name, "counter", "Failures that ended a request.")
         for (model, kind), count in self.errors.items():
-            yield f"bicameral_model_errors_total{_labels(model=model, kind=kind)} {count}"
-        yield from _histograms("request_seconds", "Seconds to the end.", self.seconds)
-        yield from _histograms("first_token_seconds", "Seconds to the first event.", self.first)
+            yield series(name, count, model=model, kind=kind)
 
 
-def _head(name: str, kind: str, what: str) -> tuple[str, str]:
-    return f"# HELP bicameral_{name} {what}", f"# TYPE bicameral_{name} {kind}"
-
-
-def _histograms(name: str, what: str, series: dict[tuple[str, str], Histogram]) -> Iterator[str]:
-    yield from _head(name, "histogram", what)
-    for (route, model), histogram in series.items():
-        total = 0
-        for bound, count in zip((*BUCKETS, "+Inf"), histogram.counts, strict=True):
-            total += count
-            labels = _labels(route=route, model=model, le=str(bound))
-            yield f"bicameral_{name}_bucket{labels} {total}"
-        yield f"bicameral_{name}_sum{_labels(route=route, model=model)} {histogram.sum:.6f}"
-        yield f"bicameral_{name}_count{_labels(route=route, model=model)} {total}"
-
-
-def _labels(**labels: str) -> str:
-    pairs = (f'{name}="{_escape(value)}"' for name, value in labels.items())
-    return "{" + ",".join(pairs) + "}"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _seconds(name: str, what: str, groups: dict[tuple[str, str], Histogram]) -> Iterator[str]:
+    yield from head(f"bicameral_{name}", "histogram", what)
+    for (route, model), counted in groups.items():
+        total = f"{counted.sum:.6f}"
+        labels = {"route": route, "model": model}
+        yield from histogram(f"bicameral_{name}", BUCKETS, counted.counts, total, **labels)
