@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,13 +22,15 @@ log = logging.getLogger("bicameral.ledger")
 App = Callable[..., Awaitable[None]]
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+PATIENCE = 5.0
 
 
 @asynccontextmanager
 async def opened() -> AsyncIterator[Traces | None]:
     """What sends to where the environment's OTEL_* say, all of it before the block is left.
 
-    None if OTEL_EXPORTER_OTLP_ENDPOINT is not set, or what is needed is not installed.
+    Unless that takes more than five seconds: nobody waits for a collector that is down. None if
+    OTEL_EXPORTER_OTLP_ENDPOINT is not set, or what is needed is not installed.
     """
     if not os.environ.get(ENDPOINT) or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         yield None
@@ -41,8 +45,19 @@ async def opened() -> AsyncIterator[Traces | None]:
     try:
         yield Traces(tracers.get_tracer(OURS), meters.get_meter(OURS))
     finally:
-        ending = asyncio.to_thread(tracers.shutdown), asyncio.to_thread(meters.shutdown)
-        await asyncio.gather(*ending)
+        await _ended(tracers.shutdown, meters.shutdown)
+
+
+async def _ended(*endings: Callable[[], None]) -> None:
+    """Send what waits, in threads that keep nobody from leaving."""
+    threads = [threading.Thread(target=ending, daemon=True) for ending in endings]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + PATIENCE
+    for thread in threads:
+        await asyncio.to_thread(thread.join, max(0.0, end - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("the collector does not answer: the last spans and metrics are lost")
 
 
 def incoming(app: App) -> App:
