@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bicameral import engines, policies
 from bicameral.config import Config, MindOptions, convert
 from bicameral.errors import ConfigError, WeightsError
+from bicameral.ledger import prices
 from bicameral.left.again import Absent
 from bicameral.left.mind import Mind
 from bicameral.left.policy import Policy
@@ -40,6 +41,7 @@ def member(name: str, table: Mapping[str, Any], source: str) -> AbstractAsyncCon
         engine = engines.find(kind)
     except ConfigError as error:
         raise ConfigError(f"{source}: [{where}] engine: {error}") from error
+    table = prices.filled(table, where, source)
     options = convert(table, engine.Options, source, where)
     try:
         options.price()

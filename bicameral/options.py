@@ -68,7 +68,12 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
             raise ValueError("price_input and price_output go together: give both or neither")
         if self.price_input is None and {*given, *self.price_tiers} - _TOKENLESS:
             raise ValueError("price_input and price_output: give both, if any price of tokens")
-        tiers = tuple((tier.from_tokens, _rates(tier)) for tier in self.price_tiers)
+        media: Mapping[str, Any] = {
+            "image": _nano(self.price_image),
+            "second": _nano(self.price_second),
+            "chip_second": nano(self.price_chip_second or "0"),
+        }
+        tiers = tuple((tier.from_tokens, _rates(tier, media)) for tier in self.price_tiers)
         if [least for least, _ in tiers] != sorted({least for least, _ in tiers}):
             raise ValueError("price_tiers: from_tokens must grow from one tier to the next")
         return Price(
@@ -76,10 +81,8 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
             output=nano(self.price_output or "0"),
             cached_input=_nano(self.price_cached_input),
             reasoning=_nano(self.price_reasoning),
-            image=_nano(self.price_image),
-            second=_nano(self.price_second),
-            chip_second=nano(self.price_chip_second or "0"),
             tiers=tiers,
+            **media,
         )
 
     def reach_or(self, default: Reach) -> Reach:
@@ -99,12 +102,13 @@ _PRICES = (
 _TOKENLESS: frozenset[Any] = frozenset({"price_image", "price_second", "price_chip_second"})
 
 
-def _rates(tier: TierOptions) -> Rates:
+def _rates(tier: TierOptions, media: Mapping[str, Any]) -> Rates:
     return Rates(
         input=nano(tier.input),
         output=nano(tier.output),
         cached_input=_nano(tier.cached_input),
         reasoning=_nano(tier.reasoning),
+        **media,
     )
 
 
@@ -266,7 +270,7 @@ class LedgerOptions(Closed, frozen=True, kw_only=True):
     keep: str = "0"
 
 
-_DOLLARS = re.compile(r"\d{1,6}(\.\d{1,9})?")
+_DOLLARS = re.compile(r"\d{1,6}(\.\d{1,9})?", re.ASCII)
 
 
 def nano(dollars: str) -> int:
