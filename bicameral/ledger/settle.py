@@ -29,9 +29,10 @@ from bicameral.ledger.entry import (
     Weights,
     Written,
     read,
+    today,
 )
 from bicameral.ledger.split import Owed, owing, split
-from bicameral.ledger.store import Store
+from bicameral.ledger.store import Draft, Store
 from bicameral.usage import Call
 
 KEPT = "kept/operator"  # what the operator keeps of margins
@@ -128,16 +129,41 @@ def paid(settlement: Settlement) -> dict[str, int]:
 
 
 def book(store: Store, results: Iterable[Result], now: int) -> list[Result]:
-    """Write what is not booked yet, at Unix millisecond `now`: all of it or nothing."""
+    """Write what is not booked yet, at Unix millisecond `now`: all of it or nothing.
+
+    LedgerError if a month has not ended, or somebody else has settled one of these minds meanwhile.
+    """
     results = list(results)
     new = [r.settlement for r in results if r.settlement is not None and not r.booked]
-    for settlement in new:
-        if now < month(settlement.period)[1]:
-            raise LedgerError(f"{settlement.period} has not ended, so it cannot be settled yet")
-    written = store.write(lambda draft: [draft.put(each, now) for each in new])
-    if not all(written):
-        raise LedgerError("somebody else settles that period: look again")
+    for each in new:
+        if now < month(each.period)[1]:
+            raise LedgerError(f"{each.period} has not ended, so it cannot be settled yet")
+    months = list(_months(store, now))
+
+    def work(draft: Draft) -> None:
+        for each in new:
+            ids = (f"settle/{period}/{each.mind}" for period in months)
+            if any(_overlap(draft.find(id), each) for id in ids):
+                raise LedgerError(f"{each.mind} has been settled meanwhile: look again")
+            draft.put(each, now)
+
+    if new:
+        store.write(work)
     return [replace(r, booked=r.settlement is not None) for r in results]
+
+
+def _overlap(other: Body | None, settlement: Settlement) -> bool:
+    """Whether it covers entries that are in `settlement` as well."""
+    return isinstance(other, Settlement) and other.last >= settlement.first
+
+
+def _months(store: Store, now: int) -> Iterator[str]:
+    """Every month from the book's first entry to `now`."""
+    first = next((entry.at for entry in store.entries(last=1)), now)
+    while first <= now:
+        period = today(first)[:7]
+        yield period
+        first = month(period)[1]
 
 
 def owner_of(call: Call) -> str:

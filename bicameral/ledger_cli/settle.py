@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 from rich.markup import escape
 from rich.table import Table
 
@@ -65,6 +66,7 @@ def settle(
         drafts = [r.settlement for r in results if r.settlement is not None and not r.booked]
         names = owners(entries, period, drafts)
         told = statements(names, entries, period, drafts)
+    told = [replace(each, draft=each.draft or not over) for each in told]
     _show(results, told)
     folder = out or Path(f"statements-{period}")
     _write(told, folder)

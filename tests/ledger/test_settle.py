@@ -235,6 +235,29 @@ class TestBooking:
         with pytest.raises(LedgerError, match="look again"):
             book(store, results, at("2026-12-01"))
 
+    def test_two_months_at_once_do_not_share_out_the_same_margin(self, store):
+        entries = list(store.entries())
+        november, december = (settle(entries, f"2026-{m}", keep=NONE) for m in (11, 12))
+        book(store, november, at("2027-01-02"))
+        with pytest.raises(LedgerError, match="look again"):
+            book(store, december, at("2027-01-02"))
+        assert store.tally("account/margin/m") == 0
+
+    def test_not_even_in_the_same_moment(self, store, monkeypatch):
+        entries = list(store.entries())
+        november, december = (settle(entries, f"2026-{m}", keep=NONE) for m in (11, 12))
+        write = store.write
+
+        def late(work):
+            monkeypatch.undo()
+            book(store, november, at("2027-01-02"))
+            return write(work)
+
+        monkeypatch.setattr(store, "write", late)
+        with pytest.raises(LedgerError, match="look again"):
+            book(store, december, at("2027-01-02"))
+        assert store.head()[0] == 3
+
     def test_what_is_frozen_is_frozen_once(self, store):
         assert store.write(lambda draft: draft.put(weights(ann=1), at("2026-11-21")))
         assert not store.write(lambda draft: draft.put(weights(bob=1), at("2026-11-21")))

@@ -103,7 +103,9 @@ def test_a_draft_books_nothing(run, tmp_path):
 def test_a_month_that_is_not_over_is_a_draft(run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "wall", lambda: at("2026-11-20"))
     run("settle", "--period", "2026-11")
-    assert "A draft" in (tmp_path / "statements-2026-11" / "ann.html").read_text()
+    run("settle", "--period", "2026-12")
+    for period in ("2026-11", "2026-12"):
+        assert "A draft" in (tmp_path / f"statements-{period}" / "ann.html").read_text()
 
 
 def test_weights_are_frozen_once_and_then_shared_out_by(run, table, tmp_path):
