@@ -236,11 +236,11 @@ def _write(store: Store, key: Key) -> None:
 def _find(store: Store, name: str) -> Key:
     """The key of that id, or the living one of that name."""
     known = [key for key in store.keys().values() if not key.revoked]
-    found = [key for key in known if name in (key.id, key.name)]
-    if not found:
+    found = {key.name: key for key in known} | {key.id: key for key in known}
+    if name not in found:
         near = nearest(name, tuple(key.name for key in known)) if known else "there are none"
         raise RequestError(f"there is no key '{name}'; {near}")
-    return found[0]
+    return found[name]
 
 
 # --- what is shown --------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from bicameral.ledger.pace import Counted
 from bicameral.ledger.till import Till
 from bicameral.server.errors import Refused
 
+log = logging.getLogger("bicameral.server")
 MIN_KEY = 16
 _CHALLENGE = ((b"www-authenticate", b"Bearer"),)
 _COUNTED: tuple[Counted, ...] = ("requests", "tokens")
@@ -49,12 +51,18 @@ class Access:
                 "name an environment variable that holds them with keys_env, or add a [ledger] "
                 "and make them with `bicameral keys new`"
             )
+        if self.locked and not self._hashes and not self._known:
+            log.warning("nobody may ask yet: make a key with `bicameral keys new`")
 
     @property
     def locked(self) -> bool:
         """Whether nobody may ask without a key."""
-        known = self._till is not None and bool(self._till.book.keyring.by_id)
-        return bool(self._hashes) or known or not is_loopback(self._host)
+        return bool(self._hashes) or self._known or not is_loopback(self._host)
+
+    @property
+    def _known(self) -> bool:
+        """Whether there is any key in the ledger."""
+        return self._till is not None and bool(self._till.book.keyring.by_id)
 
     def check(self, headers: Mapping[bytes, bytes]) -> str:
         """Who asks: the id of their key, of one of the environment its digest, "" without keys.
