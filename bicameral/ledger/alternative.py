@@ -217,18 +217,18 @@ class _Alone:
         self._own = self._failed = self._estimated = self._unknown = 0
 
     def add(self, calls: Sequence[Call], mind_cost: int, question: Usage) -> None:
-        call = _own(calls, self.name)
-        cost = self._estimate(question) if call is None else call.cost
+        own = _own(calls, self.name)
+        cost = self._estimate(question) if own is None else own[0]
         if cost is None:
             self._unknown += 1
             return
         self._cost += cost
         self._mind_cost += mind_cost
-        if call is None:
+        if own is None:
             self._estimated += 1
         else:
             self._own += 1
-            self._failed += call.ended == "failed"
+            self._failed += not own[1]
 
     def alone(self, quality: Quality | None) -> Alone:
         return Alone(
@@ -255,17 +255,21 @@ class _Alone:
         return self._price.cost(usage, self._usual.busy.get(self.name))
 
 
-def _own(calls: Sequence[Call], name: str) -> Call | None:
-    """The call that stands for asking only that member: its first, as later ones read answers.
+def _own(calls: Sequence[Call], name: str) -> tuple[int, bool] | None:
+    """What asking only that member cost, and whether it answered: up to its first answer.
 
-    One that was abandoned is none: alone it would have been waited for.
+    Tries that were lost before it count; later calls, as a judge or again, do not. One that was
+    abandoned tells nothing, as alone it would have been waited for.
     """
-    mine = [call for call in calls if call.model == name and call.cost is not None]
-    for ended in ("finished", "failed"):
-        for call in mine:
-            if call.ended == ended:
-                return call
-    return None
+    mine = [call for call in calls if call.model == name and call.ended != "abandoned"]
+    cost = 0
+    for call in mine:
+        if call.cost is None:
+            return None
+        cost += call.cost
+        if call.ended == "finished":
+            return cost, True
+    return (cost, False) if mine else None
 
 
 def _question(calls: Sequence[Call]) -> Usage:

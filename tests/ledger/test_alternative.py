@@ -105,6 +105,12 @@ def test_a_call_that_failed_would_have_failed():
     assert (alone.cost, alone.own, alone.failed) == (0, 1, 1)
 
 
+def test_lost_tries_count_and_later_calls_do_not():
+    tries = (call("a", 2, ended="failed"), call("a", 70), call("a", 500))
+    alone = one(booking("1", *tries)).of("a")
+    assert (alone.cost, alone.own, alone.failed) == (72, 1, 0)
+
+
 def test_what_a_call_booked_late_cost_is_the_requests():
     late = replace(booking("x", call("a", 30), mind="a"), id="1/late/1", late=True)
     found = one(booking("1", call("b", 5)), late)
@@ -142,7 +148,7 @@ def test_quality_comes_from_ratings_of_these_requests(count, best):
     ]
     scores = {(LOCAL, f"req_{n}"): {"a": 0.0, "b": 1.0, "m": 1.0} for n in range(count)}
     strangers = {("key_1", f"req_{n}"): {"a": 1.0} for n in range(count)}
-    found = one(*bodies, scores={**scores, **strangers})
+    found = one(*bodies, scores={**strangers, **scores})
     assert found.best == best
     assert found.of("a").quality == Quality(mean=0.0, count=count)
     assert found.quality == Quality(mean=1.0, count=count)
