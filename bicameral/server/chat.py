@@ -20,6 +20,7 @@ from bicameral.server.exchange import (
     Scope,
     Send,
 )
+from bicameral.server.idempotency import KEY
 from bicameral.types import Event, Relay
 
 PATH = "/v1/chat/completions"
@@ -44,7 +45,7 @@ class Chat:
         async with Exchange(self._desk, "chat", scope, receive, send) as exchange:
             exchange.admit()
             body = await exchange.body()
-            if await exchange.repeated(body, self._brain.till):
+            if KEY in exchange.headers and await exchange.repeated(body, self._brain.till):
                 return
             asked = decode.chat(body, exchange.headers, self._desk.options, exchange.id.decode())
             name_model(exchange, self._brain, asked.model)

@@ -15,6 +15,7 @@ from bicameral.model import Fold
 from bicameral.server import decode, schema
 from bicameral.server.chat import name_model
 from bicameral.server.exchange import JSON, Desk, Exchange, Receive, Scope, Send
+from bicameral.server.idempotency import KEY
 from bicameral.types import Answer, Embedding, Message, Modality, Request, Text
 
 PATH = "/v1/embeddings"
@@ -32,7 +33,7 @@ class Embeddings:
         async with Exchange(self._desk, "embeddings", scope, receive, send) as exchange:
             exchange.admit()
             body = await exchange.body()
-            if await exchange.repeated(body, self._brain.till):
+            if KEY in exchange.headers and await exchange.repeated(body, self._brain.till):
                 return
             tree = decode.parse(body, self._desk.options.max_depth)
             asked = _typed(tree)

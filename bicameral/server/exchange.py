@@ -143,13 +143,11 @@ class Exchange:
         raise asyncio.CancelledError  # the client went away
 
     async def repeated(self, body: bytes, till: Till | None) -> bool:
-        """Whether this was the repeat of a request, and is answered as that was.
+        """Whether this request, which has an Idempotency-Key, is a repeat, and so is answered.
 
-        Refused if it is the wrong time, or the wrong request, for its Idempotency-Key.
+        Refused if it is the wrong time, or the wrong request, for that key.
         """
-        key = self.headers.get(idempotency.HEADER)
-        if key is None:
-            return False
+        key = self.headers[idempotency.KEY]
         repeats, who = self._desk.repeats, idempotency.named(key, self.caller)
         kept = repeats.begin(who, await idempotency.asking(self._route, self.headers, body))
         if kept is None:

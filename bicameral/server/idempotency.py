@@ -25,11 +25,11 @@ from bicameral.server.errors import Refused
 Headers = tuple[tuple[bytes, bytes], ...]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-HEADER = b"idempotency-key"
+KEY = b"idempotency-key"
 REPLAYED = (b"idempotent-replayed", b"true")
 DAY = 86_400.0
 TRIES = 100
-_KEY = re.compile(rb"[ -~]{1,255}")
+_PRINTABLE = re.compile(rb"[ -~]{1,255}")
 _BOUNDARY = re.compile(rb'multipart/form-data;.*?boundary=(?:"([^"]+)"|([^\s;,]+))', re.I)
 _LARGE = 1 << 20
 # Headers of the exchange, not of the answer: a repeat has its own.
@@ -180,7 +180,7 @@ class Turn:
 
 def named(key: bytes, caller: str) -> bytes:
     """What `caller`'s `key` is known by here; Refused if it is none."""
-    if not _KEY.fullmatch(key):
+    if not _PRINTABLE.fullmatch(key):
         raise Refused(
             400, "Idempotency-Key: give 1 to 255 printable ASCII characters",
             "invalid_idempotency_key", param="Idempotency-Key",

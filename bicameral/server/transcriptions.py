@@ -30,6 +30,7 @@ from bicameral.server.exchange import (
     Scope,
     Send,
 )
+from bicameral.server.idempotency import KEY
 from bicameral.server.multipart import Field
 from bicameral.types import (
     Audio,
@@ -78,7 +79,7 @@ class Transcriptions:
         async with Exchange(self._desk, "transcriptions", scope, receive, send) as exchange:
             exchange.admit()
             body = await exchange.body()
-            if await exchange.repeated(body, self._brain.till):
+            if KEY in exchange.headers and await exchange.repeated(body, self._brain.till):
                 return
             content_type = exchange.headers.get(b"content-type", b"")
             # In a thread, as 25 MB take a quarter of a second.
