@@ -228,7 +228,8 @@ class _Group:
     def __init__(self, kept: int) -> None:
         self._requests = self._late = self._mismatches = 0
         self._ended = {"finished": 0, "failed": 0, "abandoned": 0}
-        self._sums = {name: _Adding() for name in _SUMMED}
+        self._amounts: list[int | float] = [0] * len(_SUMMED)
+        self._missing = [0] * len(_SUMMED)
         self._estimated = self._estimates = 0
         self._paid = self._margin = self._overrun = 0
         self._seconds = _Sample(kept)
@@ -238,14 +239,15 @@ class _Group:
             self._late += len(calls)
         else:
             self._requests += 1
-        self._paid -= _posted(body.postings, CALLER)
-        self._margin += _posted(body.postings, MARGIN)
-        self._overrun -= _posted(body.postings, OVERRUN)
+        caller, margin, overrun = _posted(body.postings)
+        self._paid -= caller
+        self._margin += margin
+        self._overrun -= overrun
         for call in calls:
             self._call(call)
 
     def row(self, group: str, name: str, whole: bool) -> Row:
-        sums: dict[str, Any] = {name: adding.sum() for name, adding in self._sums.items()}
+        sums: dict[str, Any] = dict(zip(_SUMMED, self._sums(), strict=True))
         ended: dict[str, Any] = dict(self._ended)
         return Row(
             group=group,
@@ -264,12 +266,21 @@ class _Group:
             p95=self._seconds.quantile(0.95),
         )
 
+    def _sums(self) -> Iterator[Sum]:
+        """Of no calls at all they are 0."""
+        calls = sum(self._ended.values())
+        for amount, missing in zip(self._amounts, self._missing, strict=True):
+            known = missing < calls or not calls
+            yield Sum(amount=amount if known else None, missing=missing)
+
     def _call(self, call: Call) -> None:
         self._ended[call.ended] += 1
         self._mismatches += call.mismatch
-        usage = measured(call)
-        for name, adding in self._sums.items():
-            adding.add(getattr(call if name in _OF_CALL else usage, name))
+        for place, figure in enumerate(_figures(call)):
+            if figure is None:
+                self._missing[place] += 1
+            else:
+                self._amounts[place] += figure
         if call.estimate is not None:
             self._estimates += 1
             self._estimated += call.cost or 0
@@ -277,34 +288,33 @@ class _Group:
             self._seconds.add(call.seconds)
 
 
-_OF_CALL = ("chip_seconds", "joules", "cost")
-_OF_USAGE = (
+_SUMMED = (
     "prompt_tokens",
     "completion_tokens",
     "cached_tokens",
     "reasoning_tokens",
     "images",
     "media_ms",
+    "chip_seconds",
+    "joules",
+    "cost",
 )
-_SUMMED = (*_OF_USAGE, *_OF_CALL)
 
 
-class _Adding:
-    def __init__(self) -> None:
-        self._amount: int | float = 0
-        self._known = self._missing = 0
-
-    def add(self, value: float | None) -> None:
-        if value is None:
-            self._missing += 1
-        else:
-            self._known += 1
-            self._amount += value
-
-    def sum(self) -> Sum:
-        """Of nothing at all it is 0."""
-        known = self._known or not self._missing
-        return Sum(amount=self._amount if known else None, missing=self._missing)
+def _figures(call: Call) -> tuple[int | float | None, ...]:
+    """Those of `_SUMMED`, in its order."""
+    usage = measured(call)
+    return (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        usage.images,
+        usage.media_ms,
+        call.chip_seconds,
+        call.joules,
+        call.cost,
+    )
 
 
 class _Sample:
@@ -330,11 +340,20 @@ class _Sample:
         return sorted(self._values)[max(0, math.ceil(part * len(self._values)) - 1)]
 
 
-def _posted(postings: Iterable[Posting], kind: str) -> int:
-    """What went to accounts of that kind."""
-    return sum(
-        amount for account, amount in postings if account == kind or account.startswith(kind + "/")
-    )
+def _posted(postings: Iterable[Posting]) -> tuple[int, int, int]:
+    """What went to callers, to margins and to the operator's loss."""
+    caller = margin = overrun = 0
+    for account, amount in postings:
+        if account == OVERRUN:
+            overrun += amount
+        elif account.startswith(_CALLERS):
+            caller += amount
+        elif account.startswith(_MARGINS):
+            margin += amount
+    return caller, margin, overrun
+
+
+_CALLERS, _MARGINS = f"{CALLER}/", f"{MARGIN}/"
 
 
 def _by_day(row: Row) -> tuple[float, str]:
