@@ -314,6 +314,7 @@ class Endless:
     """Breaks the contract: its stream has no Done."""
 
     models: ClassVar = {"m": None}
+    till: ClassVar = None
 
     def model(self, name: str) -> None:
         assert name == "m"

@@ -229,6 +229,17 @@ async def test_an_answer_is_rated_by_its_own_key_only(config, store) -> None:
                 assert got.status == (200 if owner == name else 404)
 
 
+async def test_an_answer_is_repeated_to_its_own_key_only(config, store) -> None:
+    a, _ = added(store, "a")
+    b, _ = added(store, "b")
+    async with serving(config) as live:
+        told = [await chat(live, {**headers, "Idempotency-Key": "1"}) for headers in (a, b, a)]
+    ids = [got.json["id"] for got in told]
+    assert ["idempotent-replayed" in got.headers for got in told] == [False, False, True]
+    assert ids[0] == ids[2] != ids[1]
+    assert len(bookings(store)) == 2
+
+
 # --- who pays ------------------------------------------------------------------------------------
 
 
