@@ -115,8 +115,8 @@ def habits(bookings: Iterable[Booking]) -> Habits:
             if call.ended == "finished" and call.chip_seconds is not None:
                 seconds, count = busy.get(call.model, (0.0, 0))
                 busy[call.model] = seconds + call.chip_seconds, count + 1
-        if body.late:
-            late.setdefault(_request(body), []).extend(body.calls)
+        if body.late and (request := _request(body)):
+            late.setdefault(request, []).extend(body.calls)
     tokens = sum(total for total, _ in said.values())
     count = sum(count for _, count in said.values())
     return Habits(
@@ -128,7 +128,7 @@ def habits(bookings: Iterable[Booking]) -> Habits:
 
 
 def _request(body: Booking) -> str:
-    """What the ids of all bookings of one request begin with."""
+    """What the ids of all bookings of one request begin with; "" if it was booked late itself."""
     return body.id.rpartition("/late/")[0] if body.late else body.id.removesuffix("/end")
 
 

@@ -20,6 +20,11 @@ SECONDS = tuple(round(0.01 * 2**n, 2) for n in range(14))
 TOKENS = tuple(4**n for n in range(14))
 
 _BOTH = tuple(sorted({*BUCKETS, *SECONDS}))
+_OPERATIONS = {
+    Modality.TEXT: "chat",
+    Modality.EMBEDDING: "embeddings",
+    Modality.PERCEPT: "perceive",
+}
 _KINDS = ("prompt", "completion", "cached", "reasoning")
 _ERRORS = {"failed": {"error_type": "_OTHER"}, "abandoned": {"error_type": "cancelled"}}
 
@@ -197,6 +202,5 @@ def _dollars(nano: int) -> str:
 
 
 def _operation(card: Card) -> str:
-    if Modality.TEXT in card.emits:
-        return "chat"
-    return "embeddings" if Modality.EMBEDDING in card.emits else "generate_content"
+    found = (_OPERATIONS[kind] for kind in _OPERATIONS if kind in card.emits)
+    return next(found, "generate_content")

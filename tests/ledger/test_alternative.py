@@ -118,6 +118,12 @@ def test_what_a_call_booked_late_cost_is_the_requests():
     assert (found.of("a").cost, found.of("a").own) == (30, 1)
 
 
+def test_a_request_whose_hold_had_expired_is_no_part_of_the_traffic():
+    late = replace(booking("2", call("a", 30)), id="2/end/late", late=True)
+    found = one(booking("1", call("b", 5)), late)
+    assert (found.cost, found.requests, found.left_out) == (5, 1, 0)
+
+
 def test_only_minds_that_were_asked_are_compared():
     bodies = [booking("1", call("a"), mind="a"), booking("2", call("b"), mind="n")]
     assert list(beside(*bodies, minds={"m": ("a",), "n": ("b",)})) == ["n"]
