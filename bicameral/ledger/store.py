@@ -176,6 +176,8 @@ class Store:
             unfit = isinstance(cause, (self._dbapi.DataError, self._dbapi.IntegrityError))
             kind = Unfit if unfit else LedgerError
             raise kind(f"the ledger {self.name} cannot be used: {why[0]}") from cause
+        except OverflowError as error:  # of sqlite3, where entries together come to too much
+            raise Unfit(f"the ledger {self.name} cannot keep a sum: {error}") from error
         except msgspec.MsgspecError as error:
             raise LedgerError(
                 f"the ledger {self.name} has a row that cannot be read; `bicameral ledger verify` "
