@@ -6,9 +6,10 @@ character is one. A message costs four more for what stands around it (OpenAI's 
 three to four), a picture a thousand (Anthropic's guide: width x height / 750; OpenAI's of 1024
 pixels is 765). Sound and film have no such rule and stay unknown.
 
-Tokenizers differ, and so this is rough: code and JSON have more tokens than that, newer tokenizers
-fewer for Chinese. What a model thought without showing it, what was cached, and what it said after
-its client had gone are not seen.
+Tokenizers differ, and so this is rough. Against those of SmolLM2, Gemma 3 and Qwen 2.5 it is within
+3 % for English prose, 11 % for Python, a fifth too low for JSON, and for Chinese half too high (the
+last two) or nearly half too low (the first, which hardly knows it). What a model thought without
+showing it, what was cached, and what it said after its client had gone are not seen.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from bicameral.types import (
 
 _ASCII_BYTES, _OTHER_BYTES = 4, 3
 _MESSAGE, _IMAGE = 4, 1000
-_KEPT = 64  # events that are kept as they came before they are counted
+_KEPT = 1024  # events that are kept as they came before they are counted
 _ASCII = bytes(range(128))
 
 
@@ -66,12 +67,16 @@ class Said:
     def _count(self) -> tuple[_Size, _Size]:
         """Make what is kept into numbers, and let go of it."""
         answer, thought = self._sizes = self._sizes or (_Size(), _Size())
+        said: list[str] = []
         for event in self._kept:
             for part in _parts(event):
-                if isinstance(part, Reasoning):
+                if type(part) is Text:
+                    said.append(part.text)
+                elif isinstance(part, Reasoning):
                     thought.add(part.text)
                 else:
-                    answer.add(*_texts(part))
+                    said += _texts(part)
+        answer.add("".join(said))
         self._kept.clear()
         return answer, thought
 
@@ -126,12 +131,9 @@ def _prompt(request: Request) -> int | None:
 
 
 def _parts(event: Event) -> Iterable[Part]:
-    match event:
-        case Delta():
-            return (event.part,)
-        case Relay():
-            return _relayed(event.data)
-    return ()
+    if isinstance(event, Delta):
+        return (event.part,)
+    return _relayed(event.data) if isinstance(event, Relay) else ()
 
 
 def _texts(part: Part) -> Iterable[str]:

@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
-from msgspec.structs import replace
-
 from bicameral.engines.llama.voice import Open, Voice, opener
 from bicameral.engines.remote.refusal import UNSURE, ServerError
 from bicameral.engines.told import Told, teller
@@ -39,6 +37,7 @@ from bicameral.types import (
     Event,
     Image,
     Request,
+    Text,
     Usage,
     Video,
 )
@@ -83,7 +82,7 @@ class Meter:
     async def run(self, request: Request) -> AsyncGenerator[Event]:
         """The leaf's events, its Done carrying the Call, and those of tries that were lost."""
         run = _Run(request)
-        told, said = run.told, run.said
+        told, keep = run.told, run.said.keep
         events = self._telling(request, told) if self._telling else self._model.run(request)
         try:
             async with aclosing(events):
@@ -91,8 +90,9 @@ class Meter:
                     if isinstance(event, Done):
                         told.done, run.ended = event, "finished"
                         continue
-                    run.first = run.first or time.monotonic()
-                    said.keep(event)
+                    if run.first is None:
+                        run.first = time.monotonic()
+                    keep(event)
                     yield event
             run.close(self.card.name)
         except (BicameralError, GeneratorExit, asyncio.CancelledError) as failure:
@@ -101,7 +101,13 @@ class Meter:
         finally:
             calls = self._booked(run)
         done = told.done or Done()
-        yield replace(done, by=self.card.name, calls=calls, why="", decisions=())
+        yield Done(
+            usage=done.usage,
+            reason=done.reason,
+            by=self.card.name,
+            served=done.served,
+            calls=calls,
+        )
 
     @property
     def voice(self) -> Open | None:
@@ -131,7 +137,9 @@ class Meter:
 
     def _booked(self, run: _Run) -> tuple[Call, ...]:
         """The calls of a run that has ended, noted: nothing here waits, so nothing can stop it."""
-        calls = (*(self._lost(run, error) for error in run.told.lost), self._call(run))
+        calls: tuple[Call, ...] = (self._call(run),)
+        if run.told.lost:
+            calls = (*(self._lost(run, error) for error in run.told.lost), *calls)
         for call in calls:
             self._note(call, run.request.booking)
         if run.error is not None:
@@ -230,6 +238,8 @@ class _Run:
     def free(self) -> bool:
         """Whether it failed before the model took it up."""
         error = self.error
+        if error is None:
+            return False
         if self.first is not None or isinstance(error, UNSURE):
             return False
         return isinstance(error, FREE) or (isinstance(error, Timeout) and error.phase in _BEFORE)
@@ -255,14 +265,21 @@ def _seen(request: Request, usage: Usage) -> Usage:
     """`usage` with what is known of it without being told: the pictures, and that all is silent."""
     if usage.images is not None and usage.media_ms is not None:
         return usage
-    images = usage.images
-    if images is None:
-        images = sum(isinstance(p, Image) for m in request.messages for p in m.parts)
-    milliseconds = usage.media_ms
-    if milliseconds is None:
-        heard = any(isinstance(p, Audio | Video) for m in request.messages for p in m.parts)
-        milliseconds = None if heard else 0
-    return replace(usage, images=images, media_ms=milliseconds)
+    pictures, heard = 0, False
+    for message in request.messages:
+        for part in message.parts:
+            if type(part) is not Text:
+                pictures += isinstance(part, Image)
+                heard = heard or isinstance(part, Audio | Video)
+    return Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        images=pictures if usage.images is None else usage.images,
+        media_ms=(None if heard else 0) if usage.media_ms is None else usage.media_ms,
+        cost=usage.cost,
+    )
 
 
 def _busy(card: Card, seconds: float) -> float | None:

@@ -101,10 +101,16 @@ async def test_usage_without_cache_fields_and_none_at_all(up: Upstream, model: M
         message(start(input_tokens=3, cache_read_input_tokens=None), *words("x")),
         message(start(), delta(0, type="text_delta", text="x"), none),
         message(start(input_tokens=-5), *words("x")),
+        message(
+            start(input_tokens=3, cache_read_input_tokens=9, cache_creation_input_tokens=None),
+            *words("x"),
+        ),
     )
     assert (await collect(model, HI)).usage == Usage(prompt_tokens=3, completion_tokens=4)
     assert (await collect(model, HI)).usage == Usage()
     assert (await collect(model, HI)).usage == Usage(completion_tokens=4)
+    cached = Usage(prompt_tokens=12, completion_tokens=4, cached_tokens=9)
+    assert (await collect(model, HI)).usage == cached
 
 
 async def test_tool_calls_are_numbered_by_call_not_by_block(up: Upstream, model: Model) -> None:

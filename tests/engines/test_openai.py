@@ -238,6 +238,19 @@ async def test_a_nested_field_is_refused_where_the_body_is_written_anew(model: M
             {"prompt_tokens": 5, "completion_tokens": 4, "cached_tokens": 5},
             Usage(prompt_tokens=5, completion_tokens=4, cached_tokens=5),
         ),
+        ({"cost": 0.00014105}, Usage(cost=141_050)),
+        ({"cost": 1e-9}, Usage(cost=1)),
+        ({"cost": 0}, Usage(cost=0)),
+        ({"cost": 0.1, "is_byok": False, "cost_details": {}}, Usage(cost=10**8)),
+        (
+            {"cost": 0.01, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.2}},
+            Usage(cost=210_000_000),
+        ),
+        ({"cost": 0.01, "is_byok": True}, Usage()),  # what its own key was charged is not told
+        ({"cost": -0.1}, Usage()),
+        ({"cost": 10**12}, Usage()),
+        ({"cost": True}, Usage()),
+        ({"cost": {"total_cost": 0.1}}, Usage()),
     ],
 )
 async def test_usage_as_servers_report_it(

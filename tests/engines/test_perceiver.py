@@ -89,6 +89,7 @@ async def test_a_perceiver_uses_no_tokens_and_costs_nothing():
         answer = await collect(model, asked(Image(data=png()), budget=0))
         assert answer.usage.total_tokens == 0
         assert model.card.price.cost(answer.usage) == 0
+        assert (answer.usage.images, answer.usage.cost) == (1, None)
         assert model.card.reach is Reach.DEVICE
 
 

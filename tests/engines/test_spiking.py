@@ -74,6 +74,7 @@ async def test_windows_become_percepts_with_their_times(left_or_right):
     async with opened(left_or_right) as model:
         answer = await collect(model, asked(Text("what?"), clip(both())))
     assert answer.error is None
+    assert (answer.usage.media_ms, answer.usage.cost) == (24, None)
     found = [(p.kind, p.text, p.start, p.end, p.source) for p in answer.percepts]
     assert found == [
         ("event", "left", 0.0, pytest.approx(0.01), 0),

@@ -46,6 +46,8 @@ async def test_speech_is_found_where_it_is():
     sound = np.concatenate([silence(3), samples(), silence(4), samples(), silence(2)])
     async with opened() as model:
         first, second = await heard(model, flac(sound))
+        usage = (await collect(model, hearing(flac(sound)))).usage
+        assert (usage.media_ms, usage.cost) == (len(sound) // 16, None)
     assert (first.kind, first.source, first.text) == ("voice", 0, "")
     assert first.start == pytest.approx(3.2, abs=0.15)
     assert first.end == pytest.approx(7.95, abs=0.3)

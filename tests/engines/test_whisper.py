@@ -224,6 +224,7 @@ async def test_the_card_and_usage(net, folder):
         assert model.card.extra == {"language", "prompt"}
         answer = await collect(model, hearing(flac(seconds(1))))
         assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (0, 2)
+        assert (answer.usage.media_ms, answer.usage.cost) == (1000, None)
         with pytest.raises(Unsupported):
             await anext(model.run(hearing(spoken(), extra={"task": "translate"})))
 

@@ -349,3 +349,11 @@ async def test_a_relay_is_read_only_for_an_estimate():
     event = b'data: {"choices":[{"delta":{"content":"one two three four"}}]}\n\n'
     call = await one(Relay(event * 2), Relay(event), error=Broken("leaf", "x"))
     assert call.estimate.completion_tokens == 14  # 54 letters
+
+
+@pytest.mark.parametrize("engine", ["openai", "anthropic", "scripted"])
+async def test_the_power_that_a_chip_draws_is_on_the_card(engine, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-1")
+    keys = {} if engine == "scripted" else {"url": "http://127.0.0.1:1/v1", "model": "m"}
+    async with opened(engine, watts=9.5, **keys) as leaf:
+        assert leaf.card.watts == 9.5
