@@ -5,6 +5,9 @@ what it has in pieces; and a member that answers every prompt as an earlier one 
 does is that one listed twice, and counts once. What a set of owners is worth is how many prompts
 the mind gets right with their members alone: the mind's own policy, replayed.
 
+Nothing here keeps an owner from earning more under two names (see bench/settlement.py): who owners
+are is for the operator to know.
+
 Ratings are of answers that were given. What the mind would have said without somebody was never
 rated, so from ratings no Shapley value is computed, only whose answers were rated how.
 """

@@ -184,7 +184,7 @@ class _Traffic:
     final: dict[str, int] = field(default_factory=dict)
 
     def count(self, booking: Booking) -> None:
-        """Late calls belong to no mind, and nobody knows of them what came of their answer."""
+        """Add what was done for the request, whoever paid for it."""
         for call in booking.calls:
             done, name = call.ended == "finished", owner_of(call)
             tokens = (call.estimate or call.usage).total_tokens or 0
@@ -227,6 +227,7 @@ def _traffic(
             if entry.seq >= began.get(mind, 1):
                 found.setdefault(mind, _Traffic()).margin += amount
                 earned.add(mind)
+        # Nobody paid for what is late, so it has no part in what was paid.
         if isinstance(body, Booking) and entry.seq >= began.get(body.mind, 1) and not body.late:
             found.setdefault(body.mind, _Traffic()).count(body)
     return {mind: (began.get(mind, 1), last, found[mind]) for mind in sorted(earned)}

@@ -83,6 +83,14 @@ def test_calls_that_did_not_finish_count_for_nothing():
         assert paid(only(entries, scheme=scheme).settlement) == {"ann": 85}
 
 
+def test_what_nobody_paid_for_counts_for_nothing():
+    entries = Entries()
+    entries.answered("2026-11-03", call("a", "ann", 5), paid=100, by="a")
+    entries.answered("2026-11-04", call("b", "bob", 5), paid=5, by="b", late=True)
+    for scheme in ("calls", "tokens", "final"):
+        assert paid(only(entries, scheme=scheme).settlement) == {"ann": 95}
+
+
 def test_frozen_weights_come_first_and_the_scheme_can_be_chosen():
     entries = busy()
     entries.put(weights(ann=1, bob=1, cy=0), "2026-11-21")

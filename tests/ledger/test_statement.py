@@ -98,6 +98,19 @@ def test_an_owner_can_follow_the_formula(book):
             assert abs(exact - part.share) < 1
 
 
+def test_what_rounding_owed_is_as_it_was_then():
+    """Two share a margin of 1 each month: who got none in one gets it in the next."""
+    book = Entries()
+    for number in (1, 2, 3):
+        book.answered(f"2026-0{number}-05", call("a", "ann"), call("b", "bob"), paid=1)
+        for (result,) in [settle(book, f"2026-0{number}", keep=Fraction(0), scheme="calls")]:
+            book.put(result.settlement, f"2026-0{number + 1}-01")
+    parts = [statement("ann", book, f"2026-0{n}").parts[0] for n in (1, 2, 3)]
+    assert [part.before for part in parts] == [0, Fraction(-1, 2), 0]
+    assert [part.share for part in parts] == [1, 0, 1]
+    assert "rounding had owed -1/2 before" in formula(parts[1], "ann")
+
+
 def test_the_table_of_rows_adds_up(book):
     s = statement("ann", book, NOVEMBER)
     *rows, last = csv.DictReader(io.StringIO(as_csv(s)))
