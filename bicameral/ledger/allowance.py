@@ -40,13 +40,10 @@ def _room(
     """
     held = tally(f"held/{key.id}/{unit}")
     room = most
-    if (limit := key.limits.of("request", unit)) is not None:
-        if limit < least:
-            told = _told(key, "request", unit, least, limit)
-            raise LimitError(f"{told}: set a lower max_tokens", limit=f"request_{unit}")
+    if (limit := _fits(key, "request", unit, least)) is not None:
         room = min(room, limit)
     for window, name in zip(_WINDOWS, windows(day), strict=True):
-        if (limit := key.limits.of(window, unit)) is None:
+        if (limit := _fits(key, window, unit, least)) is None:
             continue
         spent = tally(f"spent/{key.id}/{unit}/{name}")
         room = min(room, _left(key, window, unit, limit - spent, held, least, now))
@@ -54,6 +51,15 @@ def _room(
         paid_in = tally(f"account/caller/{key.id}")
         room = min(room, _left(key, "prepaid", unit, paid_in, held, least, now))
     return room
+
+
+def _fits(key: Key, window: Window, unit: Unit, least: int) -> int | None:
+    """That limit; LimitError if it would not do for this request even if nothing was spent."""
+    limit = key.limits.of(window, unit)
+    if limit is not None and limit < least:
+        told = _told(key, window, unit, least, limit)
+        raise LimitError(f"{told}: set a lower max_tokens", limit=f"{window}_{unit}")
+    return limit
 
 
 def _left(key: Key, window: str, unit: Unit, unspent: int, held: int, least: int, now: int) -> int:
@@ -86,7 +92,14 @@ def _told(key: Key, window: str, unit: Unit, least: int, left: int) -> str:
 
 
 def _amount(unit: Unit, amount: int) -> str:
-    return f"{amount} tokens" if unit == "tokens" else f"${amount / 1e9:.6f}"
+    return f"{amount} tokens" if unit == "tokens" else dollars(amount)
+
+
+def dollars(amount: int) -> str:
+    """Nano-dollars in dollars, exactly, with no zeros at the end but two."""
+    whole, rest = divmod(abs(amount), 10**9)
+    cents = f"{rest:09}".rstrip("0").ljust(2, "0")
+    return f"{'-' if amount < 0 else ''}${whole}.{cents}"
 
 
 def _resets(window: str, now: int) -> float | None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from bicameral.config import Config, nano, nearest
 from bicameral.errors import RequestError
+from bicameral.ledger.allowance import dollars
 from bicameral.ledger.book import wall
 from bicameral.ledger.entry import KeySet, today, windows
 from bicameral.ledger.keys import Key, Limits, make
@@ -271,24 +272,17 @@ def _terms(key: Key) -> str:
 
 def _spent(store: Store, key: Key, now: int) -> str:
     day, month, _ = windows(today(now))
-    money = [_dollars_of(store.tally(f"spent/{key.id}/money/{w}")) for w in (day, month)]
+    money = [dollars(store.tally(f"spent/{key.id}/money/{w}")) for w in (day, month)]
     tokens = [store.tally(f"spent/{key.id}/tokens/{w}") for w in (day, month)]
     held = store.tally(f"held/{key.id}/money"), store.tally(f"held/{key.id}/tokens")
     told = (
         f"spent {money[0]} and {tokens[0]} tokens today, {money[1]} and {tokens[1]} tokens this "
-        f"month; held {_dollars_of(held[0])} and {held[1]} tokens"
+        f"month; held {dollars(held[0])} and {held[1]} tokens"
     )
     if key.limits.prepaid:
-        told += f"; {_dollars_of(store.tally(f'account/caller/{key.id}'))} paid in is left"
+        told += f"; {dollars(store.tally(f'account/caller/{key.id}'))} paid in is left"
     return told
 
 
 def _amount(kind: str, amount: int) -> str:
-    return _dollars_of(amount) if kind == "money" else f"{amount} tokens"
-
-
-def _dollars_of(amount: int) -> str:
-    """Nano-dollars in dollars, exactly, without the zeros at the end."""
-    whole, rest = divmod(abs(amount), 10**9)
-    cents = f"{rest:09}".rstrip("0").ljust(2, "0")
-    return f"{'-' if amount < 0 else ''}${whole}.{cents}"
+    return dollars(amount) if kind == "money" else f"{amount} tokens"

@@ -55,9 +55,9 @@ def test_what_is_used_up_says_which_limit_and_when_it_is_renewed():
     assert (error.limit, error.spent, error.resets) == ("day_money", True, 12 * 3600)
     assert "day budget of the key alice" in str(error)
     assert "12.0 h" in str(error)
-    error = refused(Limits(month_tokens=5), tokens=6)
+    error = refused(Limits(month_tokens=9), {"spent/KEY/tokens/2026-02": 4}, tokens=6)
     assert (error.limit, error.resets) == ("month_tokens", 1.5 * 86_400)
-    error = refused(Limits(ever_money=5))
+    error = refused(Limits(ever_money=50), {"spent/KEY/money/ever": 41})
     assert (error.limit, error.resets) == ("ever_money", None)
 
 
@@ -68,10 +68,11 @@ def test_what_running_requests_hold_is_soon_free():
     assert error.spent
 
 
-def test_one_request_that_is_too_dear_is_told_what_to_do():
-    error = refused(Limits(request_money=9))
-    assert (error.limit, error.resets) == ("request_money", None)
-    assert "max_tokens" in str(error)
+@pytest.mark.parametrize("window", ["request", "day", "month", "ever"])
+def test_one_request_that_is_too_dear_by_itself_is_told_what_to_do(window):
+    error = refused(Limits(**{f"{window}_money": 2000}), least=2001, most=9999)
+    assert (error.limit, error.resets) == (f"{window}_money", None)
+    assert "$0.000002, this request needs $0.000002001: set a lower max_tokens" in str(error)
 
 
 def test_prepaid_spends_what_was_paid_in():
