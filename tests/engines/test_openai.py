@@ -275,7 +275,7 @@ async def test_embeddings(up: Upstream) -> None:
         events = await events_of(model, request)
     vectors = [e.part for e in events if isinstance(e, Delta)]
     assert vectors == [Embedding((float(i),) * 4, i) for i in range(3)]
-    assert done(events).usage.prompt_tokens == 3
+    assert done(events).usage == Usage(prompt_tokens=3, completion_tokens=0)
     assert up.requests[0].path == "/v1/embeddings"
     sent = up.requests[0].json
     assert sent["input"] == ["a", "b", "c"]

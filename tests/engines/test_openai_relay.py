@@ -158,4 +158,5 @@ async def test_embeddings_are_relayed(up: Upstream) -> None:
         request = Request.ask("a", output=Modality.EMBEDDING, wire=wire)
         events = await events_of(model, request)
     assert json.loads(relayed(events))["data"][0]["embedding"] == [0.0] * 4
+    assert done(events).usage.completion_tokens == 0
     assert up.requests[0].json == {"model": "e", "input": "a"}

@@ -22,6 +22,7 @@ from bicameral.errors import (
     Timeout,
     Unreachable,
 )
+from bicameral.ledger.meter import Meter
 from bicameral.model import collect
 from bicameral.right import apart
 from bicameral.right.apart import Apart, Settings
@@ -141,6 +142,15 @@ async def test_what_it_prints_is_seen_on_stderr(capfd) -> None:
 async def test_a_request_cut_off_by_a_crash_is_asked_again(model: Apart, tmp_path: Path) -> None:
     assert await ask(model, f"once {tmp_path / 'flag'}") == "the second time"
     assert model.restarts == 1
+
+
+async def test_the_try_that_a_crash_cut_off_is_booked_too(model: Apart, tmp_path: Path) -> None:
+    calls = []
+    metered = Meter(model, lambda call, _: calls.append(call))
+    await collect(metered, Request.ask(f"once {tmp_path / 'flag'}"))
+    assert [call.ended for call in calls] == ["failed", "finished"]
+    assert "its process died" in calls[0].error
+    assert calls[0].state == "estimated"
 
 
 async def test_a_request_that_kills_twice_is_a_clear_error(model: Apart) -> None:
