@@ -39,6 +39,7 @@ from bicameral.config import Config, nano, parse
 from bicameral.evals.clock import Virtual
 from bicameral.evals.contribution import from_table
 from bicameral.evals.recorded import Playback, Tape
+from bicameral.ledger.audit import audit
 from bicameral.ledger.book import Book
 from bicameral.ledger.entry import CASH, OWNER, Settlement, Transfer, Weights
 from bicameral.ledger.page import page
@@ -375,7 +376,7 @@ def main() -> None:
         show(store, done[0], others, weights)
         named = [owner for owner, _ in weights.weights]
         store.close()
-        print()
+        print(f"\n- {'NO' if audit(url).faults else 'yes'}: the auditor finds nothing wrong")
         for what, holds in checks(path, folder, named):
             print(f"- {'yes' if holds else 'NO'}: {what}")
     cloned(labelled, weights)

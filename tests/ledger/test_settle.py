@@ -7,7 +7,8 @@ from fractions import Fraction
 import pytest
 
 from bicameral.errors import LedgerError, RequestError
-from bicameral.ledger.entry import Transfer, Weights, read
+from bicameral.ledger.audit import audit
+from bicameral.ledger.entry import Booking, Transfer, Weights, read
 from bicameral.ledger.settle import (
     KEPT,
     book,
@@ -212,11 +213,11 @@ def test_a_month_is_in_utc():
 
 
 class TestBooking:
-    """Into a real book, a SQLite file."""
+    """Into a real book, on both databases."""
 
     @pytest.fixture
-    def store(self, tmp_path):
-        store = Store(f"sqlite:///{tmp_path / 'book.sqlite3'}")
+    def store(self, url):
+        store = Store(url)
         for entry in busy():
             store.write(lambda draft, e=entry: draft.put(read(e.body), e.at))
         yield store
@@ -231,6 +232,26 @@ class TestBooking:
         again = settle(list(store.entries()), "2026-11", keep=Fraction(1, 2), scheme="calls")
         assert book(store, again, at("2026-12-02")) == booked
         assert store.head()[0] == 3
+
+    def test_the_auditor_finds_nothing(self, store, url):
+        lost = call("a", "ann", 50)
+        loss = Booking(
+            id="loss/end",
+            caller="k",
+            mind="n",
+            day="2026-11-21",
+            ended="finished",
+            calls=(lost,),
+            paid=20,
+            by="a",
+            postings=(("caller/k", -20), ("margin/n", -30), ("owner/ann", 50)),
+        )
+        store.write(lambda draft: draft.put(loss, at("2026-11-21")))
+        store.write(lambda draft: draft.put(weights(ann=2, bob=1), at("2026-11-21")))
+        for period, day in (("2026-11", "2026-12-01"), ("2026-12", "2027-01-01")):
+            book(store, settle(list(store.entries()), period, keep=Fraction("0.1")), at(day))
+        assert store.head()[0] == 6
+        assert audit(url).faults == ()
 
     def test_a_month_that_has_not_ended_is_not_booked(self, store):
         results = settle(list(store.entries()), "2026-11", keep=NONE)
