@@ -1,4 +1,5 @@
-"""The command line: ask, chat, watch, models, serve, check, pull, explain, feedback, learn, eval.
+"""The command line: ask, chat, watch, models, serve, check, pull, explain, feedback, learn, eval,
+ledger, keys, prices.
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 answered, 1 a model failed, 2 the
 call or the config is wrong, 130 interrupted.
@@ -25,6 +26,9 @@ from bicameral.evals.command import evaluate
 from bicameral.explain import explain as explain_answer
 from bicameral.explain import feedback
 from bicameral.learn import learn
+from bicameral.ledger_cli.commands import ledger
+from bicameral.ledger_cli.keys import keys
+from bicameral.ledger_cli.prices import app as prices
 from bicameral.model import Model
 from bicameral.probe import Probe, probe, probe_all
 from bicameral.terminal import err
@@ -331,3 +335,6 @@ app.command("explain")(explain_answer)
 app.command()(feedback)
 app.command()(learn)
 app.command("eval")(evaluate)
+app.add_typer(ledger, name="ledger")
+app.add_typer(keys, name="keys")
+app.add_typer(prices, name="prices")
