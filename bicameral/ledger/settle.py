@@ -143,9 +143,8 @@ def book(store: Store, results: Iterable[Result], now: int) -> list[Result]:
     def work(draft: Draft) -> None:
         for each in new:
             ids = (f"settle/{period}/{each.mind}" for period in months)
-            if any(_overlap(draft.find(id), each) for id in ids):
+            if any(_overlap(draft.find(id), each) for id in ids) or not draft.put(each, now):
                 raise LedgerError(f"{each.mind} has been settled meanwhile: look again")
-            draft.put(each, now)
 
     if new:
         store.write(work)
