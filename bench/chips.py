@@ -17,6 +17,7 @@ from pathlib import Path
 import chips_rivals as rivals
 import numpy as np
 from chips_data import Row, silicon, there
+from chips_placed import placements
 from chips_published import Said, of_lab, of_mlperf, table
 from chips_trial import Held, Mask, Trial, choose, held_out, pairs, ratios_of_groups, trials
 from left_data import Missing
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from bicameral.chips.fit import band
 from bicameral.chips.forecast import shipped
+from bicameral.chips.roofline import room
 
 Floats = NDArray[np.float64]
 SHIPPED = Path(__file__).parents[1] / "bicameral" / "chips" / "coefficients.toml"
@@ -95,6 +97,23 @@ def by_group(trial: Trial, held: Held, by: Callable[[Row], str], rows: Mask) -> 
         yield f"      {group:16} {here.sum():5} rows {said} {covered:6.1%}"
 
 
+def capped(trial: Trial) -> Iterator[str]:
+    """Rows whose batch memory cannot hold, and rows that beat the speed of light nevertheless."""
+    held = held_out(trial, trial.of(chip), *[np.ones(len(trial.rows), bool)] * 2, "chip")
+    beyond = np.array([_beyond(r) for r in trial.rows])
+    faster = trial.measured < trial.columns[:, trial.names.index("step")]
+    yield "\nchip never seen, all rows: MAPE, median, bias"
+    for rows, what in ((beyond, "memory caps the batch"), (faster, "faster than light")):
+        yield f"  {what:24} {rows.sum():5} rows {error(held.forecast, trial.measured, rows)}"
+    neither = ~beyond & ~faster
+    yield f"  {'neither':24} {neither.sum():5} rows {error(held.forecast, trial.measured, neither)}"
+
+
+def _beyond(row: Row) -> bool:
+    space = room(row.network, row.chip_, row.precision, row.layout, row.load)
+    return space.sequences < row.load.concurrency / row.layout.data
+
+
 def first_tokens(trial: Trial) -> Iterator[str]:
     planner = np.array([r.planner for r in trial.rows])
     whole = np.ones(len(planner), bool)
@@ -125,8 +144,10 @@ def ranking(trial: Trial) -> Iterator[str]:
     for where in ("planner subset", "all rows"):
         some = [i for i, r in enumerate(trial.rows) if r.planner or where == "all rows"]
         for name, said in (("ours", ours), ("speed of light", lambda two: light)):
-            told = pairs(trial.rows, some, said, trial.measured)
-            yield f"  {where:15} {name:15} {told[0]:5} {told[1] / told[0]:7.2%} ({told[2]} ties)"
+            all_, right = pairs(trial.rows, some, said, trial.measured)
+            share = right.total() / all_.total()
+            yield f"  {where:15} {name:15} {all_.total():5} {share:7.2%}"
+            yield "    " + ", ".join(f"{a} {b} {right[a, b]}/{n}" for (a, b), n in all_.items())
 
 
 def as_labelled() -> Iterator[str]:
@@ -201,7 +222,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"silicon sample: {dict(done)}; {len(rows)} rows, {len(left)} do not fit in memory")
     for by, what in ((chip, "chip"), (model, "model"), (generation, "generation")):
         print(*compare(token, by, what), sep="\n", flush=True)
-    for part in (first_tokens(first), ranking(token), as_labelled(), published(asked.rows)):
+    parts = (capped(token), first_tokens(first), ranking(token), as_labelled())
+    for part in (*parts, published(asked.rows), placements()):
         print(*part, sep="\n", flush=True)
     return 0
 

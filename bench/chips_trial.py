@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from chips_data import Row
@@ -134,8 +136,8 @@ def pairs(
     some: Sequence[int],
     forecast: Callable[[tuple[str, str]], Floats],
     measured: Floats,
-) -> tuple[int, int, int]:
-    """Pairs of chips under one load that differ by over 10 %: how many, ranked right, called equal.
+) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    """Pairs of chips under one load that differ by over 10 %: how many, and how many ranked right.
 
     Among `some` of the rows. `forecast`: of all rows, by a fit that has seen neither chip.
     """
@@ -143,16 +145,15 @@ def pairs(
     for i in some:
         r = rows[i]
         same.setdefault((r.model, r.engine, r.stated, r.layout, r.load), []).append(i)
-    total = right = tied = 0
+    total: Counter[tuple[str, str]] = Counter()
+    right: Counter[tuple[str, str]] = Counter()
     for members in same.values():
-        for a in members:
-            for b in members:
-                if a < b and rows[a].chip != rows[b].chip:
-                    one, two = sorted((measured[a], measured[b]))
-                    if two / one <= 1.1:
-                        continue
-                    said = forecast((rows[a].chip, rows[b].chip))
-                    total += 1
-                    tied += bool(said[a] == said[b])
-                    right += bool((said[a] - said[b]) * (measured[a] - measured[b]) > 0)
-    return total, right, tied
+        for a, b in combinations(members, 2):
+            low, high = sorted((measured[a], measured[b]))
+            if rows[a].chip == rows[b].chip or high / low <= 1.1:
+                continue
+            two = (min(rows[a].chip, rows[b].chip), max(rows[a].chip, rows[b].chip))
+            said = forecast(two)
+            total[two] += 1
+            right[two] += bool((said[a] - said[b]) * (measured[a] - measured[b]) > 0)
+    return total, right
