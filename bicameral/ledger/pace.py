@@ -2,8 +2,8 @@
 
 A sliding window: what was admitted within any 60 seconds is never more than the limit. Of a
 request's tokens the most that it may take is counted when it is admitted, and what it took when
-it has ended. One whose bound is unknown, or more than the limit, counts as the whole limit, so it
-runs when nothing else was asked.
+it has ended. One whose bound is unknown, or more than the limit, counts as all that is left, so
+nothing runs beside it; only such a one may take more than the limit, and what it did counts.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Pace:
         window.forget(now - WINDOW)
         if requests is not None and len(window.tickets) >= requests:
             raise _too_fast(key, "requests", requests, window.frees("requests", requests, 1, now))
-        reserved = 0 if limit is None else limit if tokens is None else min(tokens, limit)
+        reserved = 0 if limit is None else _reserved(tokens, limit, limit - window.tokens)
         if limit is not None and window.tokens + reserved > limit:
             raise _too_fast(key, "tokens", limit, window.frees("tokens", limit, reserved, now))
         return window.add(Ticket(key.id, now, reserved))
@@ -129,6 +129,12 @@ class _Window:
             if over <= 0:
                 return max(0.0, ticket.at + WINDOW - now)
         return WINDOW
+
+
+def _reserved(tokens: int | None, limit: int, left: int) -> int:
+    if tokens is None or tokens > limit:
+        return max(1, left)
+    return tokens
 
 
 def _too_fast(key: Key, counted: Counted, limit: int, seconds: float) -> LimitError:
