@@ -37,7 +37,7 @@ from bicameral.ledger.writer import Clock, Job, Unwritten, Writer
 log = logging.getLogger("bicameral.ledger")
 
 _SWEEP = 30.0
-_LOOK = 2.0
+_LOOK = 1.0
 
 
 def wall() -> int:
@@ -89,6 +89,11 @@ class Book:
     def now(self) -> int:
         """Unix milliseconds by the book's clock."""
         return self._clock()
+
+    @property
+    def waiting(self) -> int:
+        """How many entries are not written yet."""
+        return self._writer.waiting
 
     async def authorise(self, wanted: Wanted, key: Key) -> Held:
         """Set aside what `wanted` says within the limits of `key`; what was set aside.

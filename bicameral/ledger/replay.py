@@ -112,6 +112,8 @@ class Replay:
         self.tally[f"held/{held['caller']}/tokens"] += sign * held["tokens"]
 
     def _spend(self, caller: str, day: str, money: int, tokens: int) -> None:
+        if caller == "local":  # it has no key, so nothing of it is counted
+            return
         for unit, amount in (("money", money), ("tokens", tokens)):
             for window in (day, day[:7], "ever"):
                 self.tally[f"spent/{caller}/{unit}/{window}"] += amount

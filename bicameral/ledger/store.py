@@ -300,8 +300,12 @@ class Draft:
         return body if isinstance(body, Hold) else None
 
     def touch(self) -> None:
-        """Write something that changes nothing: it fails where an entry would."""
-        self._run("UPDATE head SET seq = seq")
+        """Write something that comes to nothing: it fails where an entry would.
+
+        There and back, as SQLite writes no page that has not changed.
+        """
+        self._run("UPDATE head SET seq = seq + 1")
+        self._run("UPDATE head SET seq = seq - 1")
 
     def finish(self) -> None:
         """Send it all; the commit is the store's."""

@@ -21,7 +21,7 @@ log = logging.getLogger("bicameral.ledger")
 
 _BATCH = 1000
 _LINGER = 0.004
-_IDLE = 2.0
+_IDLE = 1.0
 _RETRY = 1.0
 
 Clock = Callable[[], int]
@@ -77,6 +77,11 @@ class Writer:
         if self._refused is not None:
             self._thread.join()
             raise self._refused
+
+    @property
+    def waiting(self) -> int:
+        """How much is not written yet."""
+        return self._queue.qsize() + len(self._owed)
 
     async def result(self, job: Job) -> Outcome:
         """What `job` came to, once it is on disk. LedgerError; Unwritten if nothing can be now."""
@@ -170,19 +175,14 @@ class Writer:
             return
 
     def _commit(self, jobs: list[Job]) -> None:
-        """While nothing can be written only what is owed is tried, and for the rest nobody waits.
-
-        Where nothing is owed, a probe.
-        """
+        """While nothing can be written, only what is owed is tried; nobody waits for the rest."""
         if self.fault:
             tell = [job for job in jobs if not job.keep]
             self._deliver(tell, [Unwritten(self.fault) for _ in tell])
             jobs = [job for job in jobs if job.keep]
         jobs = [*self._owed, *jobs]
         self._owed.clear()
-        if not jobs and self.fault:
-            jobs = [Job(lambda draft, _: draft.touch(), keep=False)]
-        if jobs:
+        if jobs or self.fault:
             self._now = jobs
             self._deliver(jobs, self._outcomes(jobs))
             self._now = []
@@ -209,6 +209,8 @@ class Writer:
 
         def work(draft: Draft) -> None:
             outcomes.clear()
+            if self.fault:
+                draft.touch()
             draft.expect([job.hold for job in jobs if job.hold])
             now = self._clock()
             for job in jobs:

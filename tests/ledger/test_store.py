@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bicameral.config import LedgerOptions
 from bicameral.errors import ConfigError, LedgerError
+from bicameral.ledger.audit import audit
 from bicameral.ledger.entry import Booking
 from bicameral.ledger.store import Draft, Store, where
-from tests.ledger.entries import DAY, NOON, booking, deposit, key, put, set_key
+from tests.ledger.entries import DAY, NOON, deposit, key, put, set_key
 from tests.ledger.postgres import Server
 
 
@@ -155,17 +157,19 @@ def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_opening_it_twice_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
-    """SQLite's locks are the process's: one close() too many would free those of others."""
+    """SQLite's locks are the process's: one close() too many would free those of others.
+
+    Another process would then take itself for the only one, and throw away the log it shares.
+    """
     url = f"sqlite:///{tmp_path / 'book'}"
     first = Store(url)
-
-    def work(draft: Draft) -> None:
-        Store(url, create=False).close()
-        child = "import sqlite3,sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
-        assert os.spawnlp(os.P_WAIT, "python3", "python3", "-c", child, tmp_path / "book") == 1
-        draft.put(booking("a"), NOON)
-
-    first.write(work)
+    put(first, deposit("a", 5))
+    Store(url).close()
+    child = "import sqlite3,sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM head')"
+    subprocess.run([sys.executable, "-c", child, tmp_path / "book"], check=True)
+    assert (tmp_path / "book-wal").exists()
+    put(first, deposit("b", 5))
+    assert audit(url).entries == 2
     first.close()
 
 
