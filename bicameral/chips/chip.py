@@ -68,6 +68,8 @@ class Chip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `per` says what the numbers are for. `dies`: how many of them one card carries. Memory in GB of
     10^9 bytes, bandwidth and link in GB/s of 10^9 (the link per chip, one direction), power in W.
+    `achieved_gbs` is what a benchmark reached; forecasts go by the nominal, as what chips reach of
+    it is fitted.
     """
 
     id: str

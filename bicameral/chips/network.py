@@ -85,7 +85,8 @@ def of_config(name: str, table: Mapping[str, Any]) -> Network:
 def of_gguf(name: str, metadata: Mapping[str, Any]) -> Network:
     """A model's shape from the metadata of its GGUF file (keys as `llama.block_count`).
 
-    Which layers have a sliding window the file does not say: their cache is counted in full.
+    Which layers have a sliding window the file does not say: their cache is counted in full, as
+    are embedding and head, even where they are one. Raises ConfigError as `of_config` does.
     """
     family = str(metadata.get("general.architecture", ""))
     own = {
@@ -93,7 +94,7 @@ def of_gguf(name: str, metadata: Mapping[str, Any]) -> Network:
         for key, value in metadata.items()
         if key.startswith(f"{family}.")
     }
-    table = {ours: own[theirs] for theirs, ours in _GGUF.items() if theirs in own}
+    table = {ours: _alike(name, theirs, own) for theirs, ours in _GGUF.items() if theirs in own}
     if "kv_lora_rank" in table:
         table |= _latent_sizes(own)
     words = metadata.get("tokenizer.ggml.tokens")
@@ -118,6 +119,16 @@ _GGUF = {
     "leading_dense_block_count": "first_k_dense_replace",
     "vocab_size": "vocab_size",
 }
+
+
+def _alike(name: str, key: str, own: Mapping[str, Any]) -> Any:
+    """A value of all layers; some files list one for each."""
+    value = own[key]
+    if not isinstance(value, list):
+        return value
+    if len(set(value)) != 1:
+        raise ConfigError(f"{name}: the layers differ in {key}, which this does not read yet")
+    return value[0]
 
 
 def _latent_sizes(own: Mapping[str, Any]) -> dict[str, int]:

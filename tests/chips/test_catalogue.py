@@ -108,6 +108,8 @@ def test_what_is_less_sure_may_be_further_off() -> None:
     assert heard.span == pytest.approx((90, 110))
     assert disputed.span == pytest.approx((70, 130))
     assert stated.span == (40, 100)
+    assert "bf16 peak: measured, disputed" in shipped().chip("gb10").doubts()
+    assert shipped().chip("h200-sxm").doubts() == ()
     assert "memory bandwidth: reported, disputed" in shipped().chip("ascend-910b").doubts()
 
 

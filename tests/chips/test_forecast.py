@@ -49,6 +49,12 @@ def test_throughput_is_what_those_that_run_give() -> None:
     assert found.throughput.value == pytest.approx(4 * 1024 / life)
 
 
+def test_groups_that_attend_alone_run_all_that_is_asked() -> None:
+    load = Load(concurrency=64, read=1024, written=1024)
+    found = forecast(SMALL, shipped().chips["h200-sxm"], BF16, Layout(data=4), load)
+    assert (found.running, found.chips) == (64, 4)
+
+
 def test_what_memory_holds_back_is_said() -> None:
     found = large("h100-sxm", 2, Load(concurrency=512, read=8000, written=1000))
     assert found.running < 60

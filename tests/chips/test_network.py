@@ -24,6 +24,15 @@ def test_parameters_are_those_of_the_model(
     assert network.active / 1e9 == pytest.approx(active, rel=0.01)
 
 
+def test_routers_and_shared_experts_pass_every_token() -> None:
+    layer = 3 * 7168 * 2048 + 256 * 7168
+    bare = DEEPSEEK_V3 | {"n_shared_experts": 0}
+    narrow = bare | {"n_routed_experts": 128}
+    always = [of_config("it", t).always for t in (DEEPSEEK_V3, bare, narrow)]
+    assert always[0] - always[1] == 58 * (layer - 256 * 7168)
+    assert always[1] - always[2] == 58 * 128 * 7168
+
+
 def test_what_a_sequence_keeps() -> None:
     grouped, latent = of_config("8B", LLAMA_8B), of_config("V3", DEEPSEEK_V3)
     assert grouped.kept(1, 2.0) == 2 * 2 * 32 * 8 * 128
@@ -75,6 +84,20 @@ def test_gguf_metadata_says_the_same() -> None:
     del metadata["llama.vocab_size"]
     words = metadata | {"tokenizer.ggml.tokens": ["a"] * 128256}
     assert of_gguf("8B", words).vocab == 128256
+
+
+def test_gguf_with_values_for_each_layer() -> None:
+    metadata = {"general.architecture": "llama", "llama.vocab_size": 128256} | {
+        "llama.block_count": 32,
+        "llama.embedding_length": 4096,
+        "llama.feed_forward_length": [14336] * 32,
+        "llama.attention.head_count": 32,
+        "llama.attention.head_count_kv": [8] * 32,
+    }
+    assert of_gguf("8B", metadata) == of_config("8B", LLAMA_8B)
+    metadata["llama.attention.head_count_kv"] = [8] * 31 + [4]
+    with pytest.raises(ConfigError, match="differ in attention.head_count_kv"):
+        of_gguf("8B", metadata)
 
 
 def test_gguf_of_latent_attention() -> None:
