@@ -16,6 +16,7 @@ from pathlib import Path
 
 import chips_rivals as rivals
 import numpy as np
+from chips_apart import decoding
 from chips_data import Row, silicon, there
 from chips_placed import placements
 from chips_published import Said, of_lab, of_mlperf, table
@@ -169,6 +170,7 @@ def ship(token: Trial, first: Trial) -> str:
         "# Fitted by bench/chips.py --write on published serving runs; see docs/measurements.md.",
         "# Shared by all chips, engines and models. Units: forecast.Coefficients.",
         f"generations = {json.dumps(sorted(set(map(generation, token.rows))))}",
+        f"widest = {max(r.layout.chips for r in token.rows)}",
         f"most = {max(r.load.concurrency for r in token.rows)}",
     ]
     bands = []
@@ -222,7 +224,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"silicon sample: {dict(done)}; {len(rows)} rows, {len(left)} do not fit in memory")
     for by, what in ((chip, "chip"), (model, "model"), (generation, "generation")):
         print(*compare(token, by, what), sep="\n", flush=True)
-    parts = (capped(token), first_tokens(first), ranking(token), as_labelled())
+    parts = (
+        capped(token),
+        first_tokens(first),
+        ranking(token),
+        as_labelled(),
+        decoding(shipped()),
+    )
     for part in (*parts, published(asked.rows), placements()):
         print(*part, sep="\n", flush=True)
     return 0

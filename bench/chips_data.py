@@ -137,6 +137,20 @@ def _layout(record: dict[str, Any], mend: bool) -> tuple[Layout, float, bool]:
     return Layout(tensor=tensor, data=data, experts=experts), batch * data, False
 
 
+def apart() -> list[Row]:
+    """Decoding workers of disaggregated runs, where their batch is stated; exact repeats gone."""
+    table = pl.read_csv(folder("chips") / "aic_silicon_sample.csv.gz", infer_schema_length=10_000)
+    told = [c for c in table.columns if c not in ("id", "silicon_data_source")]
+    stated = pl.col("decode_batch_size").is_not_null() & pl.col("decode_num_workers").is_not_null()
+    found = table.filter((pl.col("mode") == "disagg") & stated)
+    return [_decoding(r) for r in found.unique(told, maintain_order=True).iter_rows(named=True)]
+
+
+def _decoding(record: dict[str, Any]) -> Row:
+    names = ("batch_size", "tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+    return _silicon(record | {name: record[f"decode_{name}"] for name in names}, False)
+
+
 # GPUStack's lab: what its pages' folders are, and what is known to be wrong there.
 _PAGES = {
     "deepseek-r1": ("DeepSeek", "fp8"),

@@ -144,6 +144,8 @@ def table(title: str, said: Sequence[Said], show: Callable[[float], str]) -> Ite
     chips: dict[str, list[Said]] = defaultdict(list)
     for one in said:
         chips["all"].append(one)
+        if shipped().chips[one.chip].kind != "cpu":
+            chips["all but CPUs"].append(one)
         chips[f"{one.chip}{' ' + one.part if one.part else ''}"].append(one)
     yield from (_line(chip, rows) for chip, rows in chips.items())
     worst = sorted((s for s in said if s.forecast), key=lambda s: -abs(math.log(s.ratio)))

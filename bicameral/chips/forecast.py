@@ -44,7 +44,8 @@ class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Coefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What each term costs, for a token and for the first one; fitted once, for all chips.
 
-    `generations`: those of the chips that it was fitted on; `most`: the most requests at once.
+    `generations`: those of the chips that it was fitted on; `most` requests at once and
+    `widest` in chips of a replica: the largest of those measurements.
     """
 
     token: Terms
@@ -52,6 +53,7 @@ class Coefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     token_band: Band
     first_band: Band
     most: float
+    widest: int
     generations: tuple[str, ...]
 
 
@@ -124,7 +126,7 @@ def forecast(
         running=running,
         chips=layout.chips,
         room=space,
-        notes=tuple(_notes(chip, space, running, load, known)),
+        notes=tuple(_notes(chip, space, running, layout, load, known)),
     )
 
 
@@ -176,6 +178,8 @@ def _notes(chip: Chip, space: Room, running: float, load: Load, known: Coefficie
         said.append("not even one sequence at its longest fits beside the weights")
     if running > known.most:
         said.append(f"nothing with over {known.most:g} requests at once was fitted on")
+    if layout.chips > known.widest:
+        said.append(f"nothing with over {known.widest} chips a replica was fitted on: it is slower")
     if chip.generation not in known.generations:
         said.append(f"nothing of the generation '{chip.generation or chip.name}' was fitted on")
     said += [f"{chip.name}, {doubt}" for doubt in chip.doubts()]

@@ -55,6 +55,12 @@ def test_groups_that_attend_alone_run_all_that_is_asked() -> None:
     assert (found.running, found.chips) == (64, 4)
 
 
+def test_what_is_larger_than_anything_measured_is_said() -> None:
+    wide = Load(concurrency=4096, read=64, written=64)
+    found = forecast(SMALL, shipped().chips["h200-sxm"], BF16, Layout(data=16), wide)
+    assert sum("was fitted on" in note for note in found.notes) == 2
+
+
 def test_what_memory_holds_back_is_said() -> None:
     found = large("h100-sxm", 2, Load(concurrency=512, read=8000, written=1000))
     assert found.running < 60
