@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bicameral.journal.watch import Tell, Watch
 from bicameral.journal.watch import tell as tell_log
 from bicameral.journal.writer import Journal
 from bicameral.ledger.meter import Meter, Note
+from bicameral.ledger.spans import Traces
 from bicameral.ledger.till import Tab, Till, opened
 from bicameral.model import Fold, Model
 from bicameral.right.senses import Fetcher
@@ -73,7 +75,10 @@ class _Tree:
 class Brain:
     """Minds and members of a config, open and ready to answer."""
 
-    def __init__(self, tree: _Tree, note: Note, till: Till | None, tell: Tell) -> None:
+    def __init__(
+        self, tree: _Tree, note: Note, till: Till | None, tell: Tell, traces: Traces | None
+    ) -> None:
+        self.traces = traces
         self._tree = tree
         self._note = note
         self._till = till
@@ -89,17 +94,20 @@ class Brain:
         *,
         note: Note | None = None,
         tell: Tell = tell_log,
+        traces: Traces | None = None,
     ) -> AsyncIterator[Brain]:
         """Open every member of `config`, by default what `load_config` finds.
 
         `note` gets each leaf call when it ends, booked or not; `tell` each decision of a mind, by
-        default for the log. Raises ConfigError, WeightsError or LedgerError.
+        default for the log; `traces` makes spans of requests and calls. Raises ConfigError,
+        WeightsError or LedgerError.
         """
         if not isinstance(config, Config):
             config = load_config(config)
         async with opened(config) as till:
-            noting = _both(till, note)
-            brain = cls(await _grow(config, {}, noting), noting, till, tell)
+            notes = till.note if till else None, traces.note if traces else None, note
+            noting = _all(*notes)
+            brain = cls(await _grow(config, {}, noting), noting, till, tell, traces)
             try:
                 yield brain
             finally:
@@ -135,7 +143,7 @@ class Brain:
         """The mind or member called `name`; NotFound with the nearest name."""
         return _find(self._tree, self.default if name is None else name)
 
-    async def run(
+    def run(
         self, request: Request, name: str | None = None, *, caller: str = ""
     ) -> AsyncGenerator[Event]:
         """The events of one answer; a reload lets it finish on the models it began with.
@@ -144,8 +152,15 @@ class Brain:
         `caller`'s: only who gives the same may rate the answer. With a ledger its calls are booked
         for `caller`, before the Done comes, and within that key's limits: else LimitError.
         """
+        name = self.default if name is None else name
+        if self.traces is None:
+            return self._run(request, name, caller)
+        run = partial(self._run, name=name, caller=caller)
+        return self.traces.follow(run, request, name, self.models)
+
+    async def _run(self, request: Request, name: str, caller: str) -> AsyncGenerator[Event]:
         tree = self._tree
-        model = _find(tree, self.default if name is None else name)
+        model = _find(tree, name)
         if not request.id:
             request = replace(request, id=f"req_{os.urandom(12).hex()}")
         watch = Watch(self._journal, request, caller, self._tell) if model.card.members else None
@@ -318,13 +333,12 @@ def _here() -> str | None:
     return "bicameral.toml" if Path("bicameral.toml").exists() else None
 
 
-def _both(till: Till | None, note: Note | None) -> Note:
-    """Tells the till first, then whoever else wants to know."""
+def _all(*notes: Note | None) -> Note:
+    """Tells each of them, in that order."""
+    those = [note for note in notes if note is not None]
 
     def told(call: Call, booking: str) -> None:
-        if till is not None:
-            till.note(call, booking)
-        if note is not None:
+        for note in those:
             note(call, booking)
 
     return told

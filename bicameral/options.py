@@ -194,7 +194,8 @@ POLICIES: Mapping[str, frozenset[str]] = {
 class ServerOptions(Closed, frozen=True, kw_only=True):
     """The [server] table. Sizes are bytes, times seconds.
 
-    `keys_env` names an environment variable with comma-separated API keys.
+    `keys_env` names an environment variable with comma-separated API keys, which have no limits;
+    those with limits are in the ledger (`bicameral keys`).
     """
 
     host: str = "127.0.0.1"

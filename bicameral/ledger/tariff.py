@@ -26,6 +26,8 @@ class Tariff(Struct, frozen=True, kw_only=True):
         if self.price is not None:
             priced = None if said is None else self.price.cost(said)
             return cost if priced is None else priced
+        if not self.markup:
+            return cost
         total = cost * (1 + self.markup)
         return half_even(total.numerator, total.denominator)
 

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 
 from msgspec.structs import replace
 
@@ -61,7 +62,8 @@ class Till:
         self.book = book
         self.pace = Pace()
         self._tabs: dict[str, Tab] = {}
-        self._late: dict[str, int] = {}
+        self._prefix = os.urandom(12).hex()  # no two tills share it
+        self._numbers = count(1)
 
     async def open(
         self,
@@ -80,7 +82,7 @@ class Till:
         self.book.check()
         name, caller = model.card.name, caller or LOCAL
         rates = tariff(config.minds.get(name))
-        id = request.booking or os.urandom(12).hex()
+        id = request.booking or f"{self._prefix}{next(self._numbers):x}"
         key = self.key(caller)
         held, ticket = None, None
         if key is not None:
@@ -129,24 +131,24 @@ class Till:
                 self.pace.settle(ticket, 0)
 
     def note(self, call: Call, booking: str) -> None:
-        """Take down a call that has ended; if its request is booked already, it is booked apart."""
+        """Take down a call that has ended; one whose request is booked, or that has none, apart."""
         tab = self._tabs.get(booking)
         if tab is not None:
             tab.calls.append(call)
             return
-        # It may be too late for the caller's budget: the operator pays, and sees it.
-        number = self._late[booking] = self._late.get(booking, 0) + 1
-        log.warning("%s ended after its request: it is booked apart", call.model)
+        # It may be too late for the caller's budget, or a probe: the operator pays, and sees it.
+        if booking:
+            log.warning("%s ended after its request: it is booked apart", call.model)
         owed = () if not call.cost else ((OVERRUN, -call.cost), (_owner(call), call.cost))
         body = Booking(
-            id=f"{booking}/late/{number}",
+            id=f"{booking or 'none'}/late/{self._prefix}{next(self._numbers):x}",
             postings=owed,
             caller=LOCAL,
             mind=call.model,
             day=today(self.book.now()),
             ended=call.ended,
             late=True,
-            calls=(call,),
+            calls=_kept([call]),
             unpriced=_unpriced([call]),
         )
         self.book.settle_soon(body)
@@ -182,18 +184,23 @@ class Tab:
     async def close(self, ended: Ended, done: Done | None = None) -> None:
         """Book it; returns when that is on disk. LedgerError if it cannot be written now."""
         body = self._close(ended, done)
-        await self._till.book.settle(body)
+        if body is not None:
+            await self._till.book.settle(body)
 
     def abandon(self) -> None:
         """Book it without waiting: the caller has gone."""
-        if self.open:
-            self._till.book.settle_soon(self._close("abandoned", None))
+        body = self._close("abandoned", None) if self.open else None
+        if body is not None:
+            self._till.book.settle_soon(body)
 
-    def _close(self, ended: Ended, done: Done | None) -> Booking:
+    def _close(self, ended: Ended, done: Done | None) -> Booking | None:
+        """Its entry; None if nobody was asked and nothing was held: there is nothing to book."""
         self.open = False
         self._till.close(self)
         if self._ticket is not None:
             self._till.pace.settle(self._ticket, _tokens(self.calls))
+        if not self.calls and self._held is None:
+            return None
         by = done.by if done else ""
         decision = done.decisions[0] if done and done.decisions else None
         cost = sum(call.cost or 0 for call in self.calls)
@@ -207,7 +214,7 @@ class Tab:
             day=today(self._till.book.now()),
             held=self._held,
             ended=ended,
-            calls=tuple(self.calls),
+            calls=_kept(self.calls),
             paid=paid,
             unpriced=_unpriced(self.calls),
             by=by,
@@ -274,6 +281,11 @@ def _tokens(calls: Iterable[Call]) -> int | None:
     return total
 
 
+def _kept(calls: Iterable[Call]) -> tuple[Call, ...]:
+    """As they are booked: a server's own words on a failure may quote the prompt, so not those."""
+    return tuple(call if call.error is None else replace(call, error=None) for call in calls)
+
+
 def _unpriced(calls: Iterable[Call]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(call.model for call in calls if call.cost is None))
 
@@ -284,9 +296,23 @@ def _owner(call: Call) -> str:
 
 
 def _said(calls: Sequence[Call], by: str) -> Usage | None:
-    """What the last call of the member that spoke consumed; of any, if none is known to have."""
-    spoke = [call for call in calls if call.model == by] or list(calls)
-    return (spoke[-1].estimate or spoke[-1].usage) if spoke else None
+    """What was asked, and what was said by the member that spoke, or last, if none is known to.
+
+    What was asked is the shortest prompt: who reads the answers of others has them in its own.
+    """
+    spoke = next(
+        (call for call in reversed(calls) if call.model == by), calls[-1] if calls else None
+    )
+    if spoke is None:
+        return None
+    usage = spoke.estimate or spoke.usage
+    if len(calls) == 1:
+        return usage
+    asked = [u.prompt_tokens for call in calls if (u := call.estimate or call.usage).prompt_tokens]
+    return Usage(
+        prompt_tokens=min(asked, default=usage.prompt_tokens),
+        completion_tokens=usage.completion_tokens,
+    )
 
 
 def _postings(

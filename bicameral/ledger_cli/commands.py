@@ -24,4 +24,4 @@ for command in (
     transfer.release,
 ):
     ledger.command()(command)
-ledger.command(context_settings=transfer.SIGNED)(transfer.adjust)
+ledger.command(context_settings=dict(transfer.SIGNED))(transfer.adjust)

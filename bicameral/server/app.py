@@ -17,6 +17,7 @@ from bicameral.errors import BicameralError
 from bicameral.server import chat, embeddings, feedback, transcriptions, watch
 from bicameral.server.errors import Refused, fault
 from bicameral.server.exchange import Desk, Receive, Scope, Send, request_id
+from bicameral.server.metrics import Metrics
 from bicameral.server.routes import Routes
 
 Bare = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -26,8 +27,10 @@ _OPEN = ("/healthz", "/readyz", "/openapi.json")
 class App:
     """HTTP for a Brain. `desk` is what all its requests share."""
 
-    def __init__(self, brain: Brain, options: ServerOptions) -> None:
-        self.desk = Desk(options)
+    def __init__(
+        self, brain: Brain, options: ServerOptions, metrics: Metrics | None = None
+    ) -> None:
+        self.desk = Desk(options, metrics)
         self.desk.access.open(brain.till)
         self._bare: dict[str, Bare] = {
             chat.PATH: chat.Chat(brain, self.desk),

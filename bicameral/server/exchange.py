@@ -43,10 +43,10 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Desk:
     """What all exchanges share: who may ask, how many at once, what is counted."""
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, options: ServerOptions, metrics: Metrics | None = None) -> None:
         self.options = options
         self.access = Access(options)
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.repeats = idempotency.Repeats()
         self.stopping = False
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -203,6 +203,7 @@ class Exchange:
     async def _head(self, status: int, headers: Headers) -> None:
         self.status = status
         headers.append((b"x-request-id", self.id))
+        headers += self._desk.access.quota(self.caller)
         if self.by:
             headers.append((b"x-bicameral-model", header_safe(self.by)))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

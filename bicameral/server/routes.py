@@ -65,7 +65,12 @@ class Routes:
             return _json({"status": "stopping"}, 503)
         journal = self._brain.journal
         state = "off" if journal is None else "failing" if journal.fault else "ok"
-        return _json({"status": "ready", "models": len(self._brain.models), "journal": state})
+        till = self._brain.till
+        ledger = "off" if till is None else "failing" if till.book.fault else "ok"
+        status = {"models": len(self._brain.models), "journal": state, "ledger": ledger}
+        if ledger == "failing":  # nothing is answered that cannot be booked
+            return _json({"status": "not ready", **status}, 503)
+        return _json({"status": "ready", **status})
 
     async def metrics(self, request: Request) -> Response:
         """Counters for Prometheus, of all minds and callers: for keys that may ask every mind."""
@@ -76,7 +81,13 @@ class Routes:
             )
         journal = self._brain.journal
         dropped = journal.dropped if journal else 0
-        text = self._desk.metrics.text(len(self._desk.tasks), dropped)
+        till = self._brain.till
+        text = self._desk.metrics.text(
+            len(self._desk.tasks),
+            dropped,
+            models=self._brain.models,
+            ledger=None if till is None else (not till.book.fault, till.book.waiting),
+        )
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:

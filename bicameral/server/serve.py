@@ -23,27 +23,31 @@ from msgspec.structs import replace
 from bicameral.brain import Brain, load_config
 from bicameral.config import Config, ServerOptions
 from bicameral.errors import BicameralError, ConfigError
+from bicameral.ledger import telemetry
 from bicameral.server import log
 from bicameral.server.app import App
 from bicameral.server.connection import Connection, sweep
+from bicameral.server.metrics import Metrics
 
 logger = logging.getLogger("bicameral.server")
 _FAREWELL = 2
 
 
 class Server:
-    """A Brain behind a socket; `url` is where it answers."""
+    """A Brain behind a socket; `url` is where it answers. `metrics` are told of every call."""
 
-    def __init__(self, brain: Brain, options: ServerOptions) -> None:
+    def __init__(
+        self, brain: Brain, options: ServerOptions, metrics: Metrics | None = None
+    ) -> None:
         self._brain = brain
         self._options = options
-        self.app = App(brain, options)
+        self.app = App(brain, options, metrics)
         self._socket = _bind(options.host, options.port)
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
-                self.app,
+                telemetry.incoming(self.app) if brain.traces else self.app,
                 http=partial(Connection, options),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
@@ -178,8 +182,12 @@ def serve(
 async def _serve(
     config: Config, options: ServerOptions, ready: Callable[[str], None] | None
 ) -> None:
-    async with Brain.open(config, tell=log.decision) as brain:
-        server = Server(brain, options)
+    metrics = Metrics()
+    async with (
+        telemetry.opened() as traces,
+        Brain.open(config, tell=log.decision, note=metrics.called, traces=traces) as brain,
+    ):
+        server = Server(brain, options, metrics)
         _spare_the_collector()
         _listen_to_signals(server, Path(config.source))
         logger.info("listening on %s", server.url)

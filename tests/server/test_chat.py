@@ -315,6 +315,7 @@ class Endless:
 
     models: ClassVar = {"m": None}
     till: ClassVar = None
+    traces: ClassVar = None
 
     def model(self, name: str) -> None:
         assert name == "m"
