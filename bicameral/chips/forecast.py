@@ -170,7 +170,9 @@ def _throughput(token: Spread, first: Spread, running: float, load: Load) -> Spr
     )
 
 
-def _notes(chip: Chip, space: Room, running: float, load: Load, known: Coefficients) -> list[str]:
+def _notes(
+    chip: Chip, space: Room, running: float, layout: Layout, load: Load, known: Coefficients
+) -> list[str]:
     said = []
     if running < load.concurrency:
         said.append(f"memory holds {running:.0f} of {load.concurrency:.0f} requests; others wait")
