@@ -23,11 +23,19 @@ _ACTIVATION = 2.0  # bytes of an activation's element that travels between chips
 
 
 class Precision(msgspec.Struct, frozen=True, kw_only=True):
-    """Number formats of the weights, of the routed experts' and of the cache."""
+    """Number formats of the weights, of the routed experts' and of the cache.
+
+    Raises ConfigError for a format that BYTES does not have.
+    """
 
     weights: str
     experts: str
     cache: str = "bf16"
+
+    def __post_init__(self) -> None:
+        for dtype in (self.weights, self.experts, self.cache):
+            if dtype not in BYTES:
+                raise ConfigError(f"unknown number format '{dtype}'; known: {', '.join(BYTES)}")
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +148,7 @@ def terms(
     """What a token and the first token wait for, with the batch capped by memory."""
     own = batch(network, chip, precision, layout, load)
     light = _Light(network, chip, precision, layout)
-    between = (own - 1) / load.written
+    between = (own - 1) / max(1.0, load.written)
     several = layout.tensor > 1
     step = light.step(own, load.read + load.written / 2)
     prompt = light.prompt(load.read)

@@ -126,3 +126,16 @@ def test_the_first_token_waits_for_prompts() -> None:
 def test_a_chip_without_the_facts_is_refused() -> None:
     with pytest.raises(ConfigError, match="link_gbs of Apple M3 Ultra is unknown"):
         token(SMALL, "m3-ultra", BF16, Layout(tensor=2))
+
+
+def test_a_format_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown number format 'fp3'"):
+        Precision(weights="fp3", experts="bf16")
+
+
+def test_requests_that_write_nothing_are_read_all_the_same() -> None:
+    load = Load(concurrency=3, read=1000, written=0)
+    found = token(SMALL, "h100-sxm", BF16, Layout(), load)
+    assert found.reading == pytest.approx(
+        2 * terms(SMALL, chip("h100-sxm"), BF16, Layout(), load)[1].own
+    )
