@@ -10,6 +10,7 @@ BicameralError
 ├── LimitError         a limit of the caller's key is reached; it says which, and until when
 ├── LedgerError        the book cannot be written or read, or is wrong
 ├── ReachError         the data may not travel to any model that could answer
+├── ChipError          there is no chip that could do it, or it has gone
 ├── JournalError       the journal of decisions cannot be read or written
 ├── PoolFull, LinkError, SegmentError, TensorError    of the data path: see bicameral/callosum
 └── ModelError         a model could not answer; `retryable`: another try may work
@@ -88,6 +89,10 @@ class LedgerError(BicameralError):
 
 class ReachError(BicameralError):
     """The data may not travel to any model that could answer."""
+
+
+class ChipError(BicameralError):
+    """There is no chip that could do it, or it has gone."""
 
 
 class JournalError(BicameralError):

@@ -11,6 +11,7 @@ from bicameral.errors import (
     BicameralError,
     Broken,
     BudgetError,
+    ChipError,
     ConfigError,
     JournalError,
     LedgerError,
@@ -38,6 +39,7 @@ def tree(kind: type[BicameralError]) -> list[type[BicameralError]]:
 MADE: list[tuple[BicameralError, int, str | None]] = [
     (BicameralError("x"), 500, None),
     (ConfigError("x"), 500, None),
+    (ChipError("x"), 500, None),
     (JournalError("x"), 503, "journal_unavailable"),
     (LedgerError("x"), 503, "ledger_unavailable"),
     (LimitError("x", limit="day_money"), 429, "insufficient_quota"),
