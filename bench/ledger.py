@@ -27,6 +27,7 @@ from pathlib import Path
 import contenders
 from contenders import BENCH, BICAMERAL_TOML, KEY, Gateway
 from gateway import Bench, say
+from gateway_report import failures
 
 from bicameral.ledger import entry, keys
 from bicameral.ledger.book import Book, Wanted, wall
@@ -202,8 +203,8 @@ def one_round(
         bench.load(gateway, port, pid, "--conns", "4", secs=1.0)
         for test, args in TESTS.items():
             numbers = bench.counted(gateway, port, pid, *args)
-            if set(numbers["status"]) != {"200"}:
-                raise SystemExit(f"{gateway.name}: {numbers['status']}: {numbers['sample']}")
+            if failures(numbers):
+                raise SystemExit(f"{gateway.name}: {numbers['errors']}: {numbers['sample']}")
             found.setdefault((gateway.name, test, "cpu"), []).append(numbers["cpu_us_per_req"])
             found.setdefault((gateway.name, test, "p50"), []).append(numbers["p50_ms"])
 

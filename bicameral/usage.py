@@ -67,7 +67,16 @@ class Price(Rates, frozen=True, kw_only=True):
     @property
     def free(self) -> bool:
         """Whether every rate is 0, so that a call costs nothing whatever it consumes."""
-        return not any((self.tiers, *(rate for rate in _rates(self) if rate)))
+        return not (
+            self.input
+            or self.output
+            or self.tiers
+            or self.cached_input
+            or self.reasoning
+            or self.image
+            or self.second
+            or self.chip_second
+        )
 
     def cost(self, usage: Usage, chip_seconds: float | None = None) -> int | None:
         """Nano-dollars for `usage`, rounded half to even once; None if what counts is unknown."""
@@ -105,18 +114,21 @@ def _micro(rates: Rates, usage: Usage, chip_seconds: float | None) -> int | None
     """Millionths of a nano-dollar, exactly; None if something that has a rate is unknown."""
     cached = rates.input if rates.cached_input is None else rates.cached_input
     thought = rates.output if rates.reasoning is None else rates.reasoning
-    total: int | None = 0
+    total = 0
     for amount, rate in (
         (usage.prompt_tokens, rates.input),
-        (_part(usage.cached_tokens, usage.prompt_tokens), cached - rates.input),
         (usage.completion_tokens, rates.output),
-        (_part(usage.reasoning_tokens, usage.completion_tokens), thought - rates.output),
         (usage.images, (rates.image or 0) * _MILLION),
         (usage.media_ms, (rates.second or 0) * _MILLION // 1000),
         (None if chip_seconds is None else round(chip_seconds * 1000), rates.chip_second * 1000),
     ):
-        total = _plus(total, 0 if rate == 0 else None if amount is None else amount * rate)
-    return total
+        if rate == 0:
+            continue
+        if amount is None:
+            return None
+        total += amount * rate
+    total += _part(usage.cached_tokens, usage.prompt_tokens) * (cached - rates.input)
+    return total + _part(usage.reasoning_tokens, usage.completion_tokens) * (thought - rates.output)
 
 
 def _part(part: int | None, whole: int | None) -> int:
@@ -132,10 +144,6 @@ def _dearest(rates: Rates) -> Rates:
         image=rates.image,
         second=rates.second,
     )
-
-
-def _rates(rates: Rates) -> Iterable[int | None]:
-    return (getattr(rates, name) for name in Rates.__struct_fields__)
 
 
 def _plus(a: int | None, b: int | None) -> int | None:

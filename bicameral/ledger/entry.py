@@ -9,7 +9,6 @@ is what we owe to whoever the account is named for.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -187,31 +186,30 @@ def read(text: str) -> Body:
 
 def link(before: bytes, seq: int, id: str, at: int, body: str) -> bytes:
     """The hash of an entry: SHA-256 over the hash before it and all its columns."""
-    row = b"\0".join((str(seq).encode(), id.encode(), str(at).encode(), body.encode()))
-    return hashlib.sha256(before + row).digest()
+    return hashlib.sha256(before + f"{seq}\0{id}\0{at}\0{body}".encode()).digest()
 
 
-def effects(body: Body) -> Iterator[tuple[str, int]]:
+def effects(body: Body) -> list[tuple[str, int]]:
     """What `body` adds to which tally.
 
     Tallies are account/ACCOUNT, held/CALLER/UNIT and spent/CALLER/UNIT/WINDOW, where UNIT is money
     or tokens and WINDOW a UTC day, a UTC month or `ever`.
     """
-    for account, amount in body.postings:
-        yield f"account/{account}", amount
+    found = [(f"account/{account}", amount) for account, amount in body.postings]
     match body:
         case Hold():
-            yield from _holds(body, 1)
+            found += _holds(body, 1)
         case Void():
-            yield from _holds(body.held, -1)
+            found += _holds(body.held, -1)
             if body.expired:
                 held = body.held
-                yield from _spends(held.caller, held.day, held.money or 0, held.tokens)
+                found += _spends(held.caller, held.day, held.money or 0, held.tokens)
         case Booking():
             if body.held is not None:
-                yield from _holds(body.held, -1)
+                found += _holds(body.held, -1)
             day = body.held.day if body.held else body.day
-            yield from _spends(body.caller, day, charged(body.paid, body.held), used_tokens(body))
+            found += _spends(body.caller, day, charged(body.paid, body.held), used_tokens(body))
+    return found
 
 
 def used_tokens(body: Booking) -> int:
@@ -245,15 +243,26 @@ def charged(paid: int, held: Held | None) -> int:
     return paid if held is None or held.money is None else min(paid, held.money)
 
 
-def _holds(held: Hold | Held, sign: int) -> Iterator[tuple[str, int]]:
-    yield f"held/{held.caller}/money", sign * (held.money or 0)
-    yield f"held/{held.caller}/tokens", sign * held.tokens
+def _holds(held: Hold | Held, sign: int) -> list[tuple[str, int]]:
+    return [
+        (f"held/{held.caller}/money", sign * (held.money or 0)),
+        (f"held/{held.caller}/tokens", sign * held.tokens),
+    ]
 
 
-def _spends(caller: str, day: str, money: int, tokens: int) -> Iterator[tuple[str, int]]:
+def _spends(caller: str, day: str, money: int, tokens: int) -> list[tuple[str, int]]:
     if caller == LOCAL:  # who has no key has no limits to keep
-        return
-    for unit, amount in (("money", money), ("tokens", tokens)):
-        if amount:
-            for window in windows(day):
-                yield f"spent/{caller}/{unit}/{window}", amount
+        return []
+    monies, counts = _spent(caller, day)
+    found = [(name, money) for name in monies] if money else []
+    return found + [(name, tokens) for name in counts] if tokens else found
+
+
+@lru_cache(maxsize=1024)
+def _spent(caller: str, day: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tallies of what a caller spends on a day: in money, in tokens."""
+    money, tokens = (
+        tuple(f"spent/{caller}/{unit}/{window}" for window in windows(day))
+        for unit in ("money", "tokens")
+    )
+    return money, tokens

@@ -274,8 +274,9 @@ class Draft:
         self._hash = entry.link(self._hash, self.seq, body.id, at, text)
         self._rows.append((self.seq, body.id, at, text, self._hash))
         self._ids.add(body.id)
+        deltas = self._deltas
         for name, amount in effects:
-            self._deltas[name] = self._deltas.get(name, 0) + amount
+            deltas[name] = deltas.get(name, 0) + amount
         self._hold(body)
         return True
 
@@ -344,10 +345,14 @@ class Draft:
 
 def _checked(body: Body) -> tuple[str, list[tuple[str, int]]]:
     """Its canonical JSON and its effects; LedgerError if no database could keep them."""
-    if sum(amount for _, amount in body.postings) != 0:
+    total = 0
+    for _, amount in body.postings:
+        total += amount
+    if total:
         raise LedgerError(f"the postings of {body.id} do not sum to zero")
-    effects = list(entry.effects(body))
-    if "\0" in body.id or any(abs(amount) > _MOST for _, amount in effects):
+    effects = entry.effects(body)
+    amounts = [0, *(amount for _, amount in effects)]
+    if "\0" in body.id or max(amounts) > _MOST or min(amounts) < -_MOST:
         raise LedgerError(f"{body.id!r} cannot be booked: its id or an amount is out of bounds")
     try:
         return entry.canonical(body), effects

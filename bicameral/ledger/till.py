@@ -64,6 +64,8 @@ class Till:
         self._tabs: dict[str, Tab] = {}
         self._prefix = os.urandom(12).hex()  # no two tills share it
         self._numbers = count(1)
+        self._config: Config | None = None
+        self._tariffs: dict[str, Tariff] = {}
 
     async def open(
         self,
@@ -81,7 +83,7 @@ class Till:
         """
         self.book.check()
         name, caller = model.card.name, caller or LOCAL
-        rates = tariff(config.minds.get(name))
+        rates = self._tariff(config, name)
         id = request.booking or f"{self._prefix}{next(self._numbers):x}"
         key = self.key(caller)
         held, ticket = None, None
@@ -96,6 +98,15 @@ class Till:
         tab = Tab(self, request, name, caller, rates, held, ticket)
         self._tabs[id] = tab
         return tab
+
+    def _tariff(self, config: Config, name: str) -> Tariff:
+        """Made once for each name of the config that is in force."""
+        if config is not self._config:
+            self._config, self._tariffs = config, {}
+        found = self._tariffs.get(name)
+        if found is None:
+            found = self._tariffs[name] = tariff(config.minds.get(name))
+        return found
 
     def key(self, caller: str) -> Key | None:
         """The key of that id, as it stood a moment ago."""

@@ -20,7 +20,8 @@ from bicameral.ledger.store import Draft, Store, Unfit
 log = logging.getLogger("bicameral.ledger")
 
 _BATCH = 1000
-_LINGER = 0.004
+_LINGER = 0.01
+_CROWD = 4
 _IDLE = 1.0
 _RETRY = 1.0
 
@@ -147,7 +148,7 @@ class Writer:
             if not self.fault:
                 self._housekeeping()
             jobs = self._gather(crowded)
-            crowded = len(jobs) > 2
+            crowded = len(jobs) > _CROWD
             open_ = None not in jobs
             self._commit([job for job in jobs if job is not None])
 
