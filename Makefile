@@ -16,6 +16,7 @@ run: .venv/.run
 	  printf '\n\033[1m%s\033[0m\n' "$$q"; \
 	  $(BIN)/bicameral ask "$$q" --explain --temperature 0 --max-tokens 300 || exit 1; \
 	done
+	@echo; $(BIN)/bicameral ledger report --by member
 
 # Everything but the tests that want the 1.1 GB model; those run where it has been pulled.
 test: .venv/.dev clients

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bicameral import engines, policies
-from bicameral.config import Config, MindOptions, convert
+from bicameral.config import Config, LedgerOptions, MindOptions, convert
 from bicameral.errors import ConfigError, WeightsError
 from bicameral.ledger import prices
 from bicameral.left.again import Absent
@@ -157,7 +157,7 @@ def embedded() -> Config:
     """Without a config file: `auto` over the local chat models that have been pulled.
 
     What it knows of them bench/embedded.py taught it; a right answer is worth a hundred seconds.
-    Where the library that reads pictures (`see`) is installed, they read them.
+    Where the library that reads pictures (`see`) is installed, they read them. Calls are booked.
     Without the library that reads it (`embed-fast`): a cascade, with the threshold that
     bench/confidence.py shows for the smallest.
     """
@@ -179,4 +179,4 @@ def embedded() -> Config:
         mind = MindOptions(policy="auto", members=names, learned=file, worth="1", second="0.01")
     else:
         mind = MindOptions(policy="cascade", members=names, threshold=0.75, try_tokens=64)
-    return Config(models=models, minds={DEFAULT: mind})
+    return Config(models=models, minds={DEFAULT: mind}, ledger=LedgerOptions())
