@@ -31,6 +31,7 @@ LAYERS = [
         "learn",
         "watching",
         "ledger_cli",
+        "chips_cli",
         "cli",
         "evals",
         "__main__",
