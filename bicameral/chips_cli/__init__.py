@@ -1,0 +1,1 @@
+"""The commands about chips: what is here, what it can do, what should run where."""
