@@ -19,8 +19,10 @@ from bicameral.model import Model
 ENGINES = (
     "scripted",
     "llama_cpp",
+    "transformers",
     "openai",
     "anthropic",
+    "launched",
     "embed",
     "ocr",
     "tags",
