@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bicameral.config import LedgerOptions
 from bicameral.errors import ConfigError, LedgerError
 
 PATIENCE = 10.0
@@ -61,6 +62,28 @@ def _postgresql(url: Any, patience: float) -> Any:
         raise ConfigError(
             "[ledger] url_env: PostgreSQL needs psycopg: pip install 'bicameral[postgres]'"
         ) from error
+
+
+def where(options: LedgerOptions) -> str:
+    """The URL of the book; ConfigError if its environment variable or the home is missing."""
+    if options.path is not None and options.url_env is not None:
+        raise ConfigError("[ledger] path and url_env: give one, not both")
+    if options.url_env is not None:
+        url = os.environ.get(options.url_env, "").strip()
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ConfigError(
+                f"[ledger] url_env: the environment variable {options.url_env} must hold a "
+                "postgresql:// URL"
+            )
+        return url
+    if options.path is not None:
+        return f"sqlite:///{Path(options.path).expanduser()}"
+    state = os.environ.get("XDG_STATE_HOME", "")
+    folder = Path(state) if os.path.isabs(state) else Path("~/.local/state")
+    try:
+        return f"sqlite:///{(folder / 'bicameral' / 'ledger.sqlite3').expanduser()}"
+    except RuntimeError as error:
+        raise ConfigError("there is no home directory; set [ledger] path") from error
 
 
 def _sqlite(path: Path, create: bool, patience: float) -> Any:
@@ -130,3 +153,4 @@ def _prepare(connection: sqlite3.Connection, create: bool, patience: float) -> N
                 raise
             time.sleep(0.02)
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # the same few pages change each time

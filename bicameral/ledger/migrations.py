@@ -30,10 +30,6 @@ _FIRST_SQLITE = (
     "BEGIN SELECT RAISE(ABORT, 'entries of the book are never changed'); END",
     "CREATE TRIGGER entry_remains BEFORE DELETE ON entry "
     "BEGIN SELECT RAISE(ABORT, 'entries of the book are never deleted'); END",
-    # INSERT OR REPLACE deletes without that trigger.
-    "CREATE TRIGGER entry_is_new BEFORE INSERT ON entry "
-    "WHEN EXISTS (SELECT 1 FROM entry WHERE seq = NEW.seq OR id = NEW.id) "
-    "BEGIN SELECT RAISE(ABORT, 'UNIQUE constraint failed: that entry is in the book'); END",
 )
 _FIRST_POSTGRESQL = (
     """CREATE TABLE entry (

@@ -7,17 +7,15 @@ may wait.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 
-from bicameral.config import LedgerOptions
-from bicameral.errors import ConfigError, LedgerError
+from bicameral.errors import LedgerError
 from bicameral.ledger import entry
 from bicameral.ledger.engine import PATIENCE, engine
 from bicameral.ledger.entry import Body, Booking, Hold, KeySet, Void, Written
@@ -212,7 +210,7 @@ _FIND = "SELECT body FROM entry WHERE id = ?"
 _TALLY = "SELECT amount FROM tally WHERE name = ?"
 _ENTRIES = "SELECT seq, id, at, body, hash FROM entry WHERE seq BETWEEN ? AND ? ORDER BY seq"
 _ADD = (
-    "INSERT INTO tally VALUES (?, ?) "
+    "INSERT INTO tally VALUES {} "
     "ON CONFLICT (name) DO UPDATE SET amount = tally.amount + excluded.amount"
 )
 
@@ -312,14 +310,11 @@ class Draft:
         """Send it all; the commit is the store's."""
         if not self._rows:
             return
-        self._run("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", self._rows)
-        if changed := [(n, d) for n, d in sorted(self._deltas.items()) if d]:
-            self._run(_ADD, changed)
-        if self._opened:
-            opened = [(h.id, h.until, entry.canonical(h)) for h in self._opened.values()]
-            self._run("INSERT INTO open_hold VALUES (?, ?, ?)", opened)
-        if self._closed:
-            self._run("DELETE FROM open_hold WHERE id = ?", [(id,) for id in self._closed])
+        self._insert("INSERT INTO entry VALUES {}", self._rows)
+        self._insert(_ADD, [(n, d) for n, d in sorted(self._deltas.items()) if d])
+        opened = [(h.id, h.until, entry.canonical(h)) for h in self._opened.values()]
+        self._insert("INSERT INTO open_hold VALUES {}", opened)
+        self._insert("DELETE FROM open_hold WHERE id IN (VALUES {})", [(c,) for c in self._closed])
         for key in self._keys.values():
             body = msgspec.json.encode(key).decode()
             text = (
@@ -331,6 +326,20 @@ class Draft:
 
     def _run(self, text: str, values: tuple[Any, ...] | list[Any] = ()) -> Any:
         return self._store.run(self._cursor, text, values)
+
+    def _insert(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Execute `text` on `rows`, as many at once as the largest power of two that is left.
+
+        Row by row the driver lets go of the interpreter each time, and gets it back late where the
+        event loop is busy; powers of two, so that few statements have to be prepared.
+        """
+        start = 0
+        while start < len(rows):
+            size = min(128, 1 << (len(rows) - start).bit_length() - 1)
+            some = rows[start : start + size]
+            values = tuple(value for row in some for value in row)
+            self._run(text.format(_marks(len(rows[0]), size)), values)
+            start += size
 
     def _hold(self, body: Body) -> None:
         match body:
@@ -351,8 +360,11 @@ def _checked(body: Body) -> tuple[str, list[tuple[str, int]]]:
     if total:
         raise LedgerError(f"the postings of {body.id} do not sum to zero")
     effects = entry.effects(body)
-    amounts = [0, *(amount for _, amount in effects)]
-    if "\0" in body.id or max(amounts) > _MOST or min(amounts) < -_MOST:
+    most = 0
+    for _, amount in effects:
+        if amount > most or -amount > most:
+            most = abs(amount)
+    if "\0" in body.id or most > _MOST:
         raise LedgerError(f"{body.id!r} cannot be booked: its id or an amount is out of bounds")
     try:
         return entry.canonical(body), effects
@@ -360,26 +372,10 @@ def _checked(body: Body) -> tuple[str, list[tuple[str, int]]]:
         raise LedgerError(f"{body.id!r} cannot be booked: {error}") from error
 
 
-def where(options: LedgerOptions) -> str:
-    """The URL of the book; ConfigError if its environment variable or the home is missing."""
-    if options.path is not None and options.url_env is not None:
-        raise ConfigError("[ledger] path and url_env: give one, not both")
-    if options.url_env is not None:
-        url = os.environ.get(options.url_env, "").strip()
-        if not url.startswith(("postgresql://", "postgres://")):
-            raise ConfigError(
-                f"[ledger] url_env: the environment variable {options.url_env} must hold a "
-                "postgresql:// URL"
-            )
-        return url
-    if options.path is not None:
-        return f"sqlite:///{Path(options.path).expanduser()}"
-    state = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(state) if os.path.isabs(state) else Path("~/.local/state")
-    try:
-        return f"sqlite:///{(folder / 'bicameral' / 'ledger.sqlite3').expanduser()}"
-    except RuntimeError as error:
-        raise ConfigError("there is no home directory; set [ledger] path") from error
+@lru_cache(maxsize=64)
+def _marks(width: int, rows: int) -> str:
+    row = "(" + ",".join("?" * width) + ")"
+    return ",".join([row] * rows)
 
 
 def _amount(row: Any) -> int:

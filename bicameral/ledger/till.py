@@ -18,6 +18,7 @@ from bicameral.config import Config
 from bicameral.errors import BudgetError, LimitError, NotFound
 from bicameral.ledger.book import Book, Wanted, ending
 from bicameral.ledger.bounds import Bounds, bounds
+from bicameral.ledger.engine import where
 from bicameral.ledger.entry import (
     CALLER,
     LOCAL,
@@ -32,7 +33,6 @@ from bicameral.ledger.entry import (
 )
 from bicameral.ledger.keys import Key
 from bicameral.ledger.pace import Pace, Ticket
-from bicameral.ledger.store import where
 from bicameral.ledger.tariff import Tariff, tariff
 from bicameral.model import Model
 from bicameral.types import Done, Request
@@ -215,7 +215,8 @@ class Tab:
         by = done.by if done else ""
         decision = done.decisions[0] if done and done.decisions else None
         cost = sum(call.cost or 0 for call in self.calls)
-        paid = self._tariff.charge(cost, _said(self.calls, by), ended)
+        said = _said(self.calls, by) if self._tariff.price else None
+        paid = self._tariff.charge(cost, said, ended)
         return Booking(
             id=ending(self.request.booking),
             postings=_postings(self._caller, self._mind, self.calls, paid, self._held),
@@ -294,11 +295,11 @@ def _tokens(calls: Iterable[Call]) -> int | None:
 
 def _kept(calls: Iterable[Call]) -> tuple[Call, ...]:
     """As they are booked: a server's own words on a failure may quote the prompt, so not those."""
-    return tuple(call if call.error is None else replace(call, error=None) for call in calls)
+    return tuple([call if call.error is None else replace(call, error=None) for call in calls])
 
 
 def _unpriced(calls: Iterable[Call]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(call.model for call in calls if call.cost is None))
+    return tuple(dict.fromkeys([call.model for call in calls if call.cost is None]))
 
 
 def _owner(call: Call) -> str:

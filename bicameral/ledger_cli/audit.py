@@ -11,7 +11,7 @@ import typer
 from bicameral.brain import load_config
 from bicameral.errors import ConfigError
 from bicameral.ledger.audit import Report, audit
-from bicameral.ledger.store import where
+from bicameral.ledger.engine import where
 from bicameral.ledger_cli.figures import dollars
 from bicameral.ledger_cli.opening import ConfigPath
 

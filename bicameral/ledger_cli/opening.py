@@ -12,7 +12,8 @@ import typer
 from bicameral.brain import load_config
 from bicameral.config import Config
 from bicameral.errors import ConfigError
-from bicameral.ledger.store import Store, where
+from bicameral.ledger.engine import where
+from bicameral.ledger.store import Store
 
 ConfigPath = Annotated[
     Path | None,

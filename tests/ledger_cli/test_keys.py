@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from bicameral.brain import load_config
 from bicameral.errors import BicameralError
+from bicameral.ledger.engine import where
 from bicameral.ledger.entry import today
 from bicameral.ledger.keys import Key, digest
-from bicameral.ledger.store import Store, where
+from bicameral.ledger.store import Store
 from bicameral.ledger_cli.keys import _find, _named, keys
 from tests.ledger.entries import booking, deposit, put
 

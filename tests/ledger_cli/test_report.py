@@ -16,9 +16,10 @@ from bicameral.errors import ConfigError, RequestError
 from bicameral.journal.store import Entry
 from bicameral.journal.store import Store as Journal
 from bicameral.ledger.alternative import FEWEST
+from bicameral.ledger.engine import where
 from bicameral.ledger.entry import Hold, KeySet
 from bicameral.ledger.keys import Key
-from bicameral.ledger.store import Store, where
+from bicameral.ledger.store import Store
 from bicameral.ledger_cli.figures import count, dollars
 from bicameral.ledger_cli.report import report
 from tests.ledger.test_report import DAY, NOON, booking, call
