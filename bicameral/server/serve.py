@@ -97,15 +97,15 @@ class Server:
         task.add_done_callback(self._reloading.discard)
 
     async def _reload(self, path: Path | None) -> None:
-        before = self._brain.config.server
+        before = self._brain.config
         try:
             config = load_config(path)
             await self._brain.reload(config)
         except BicameralError as error:
             logger.error("the old config stays: %s", error)
             return
-        if config.server != before:
-            logger.warning("changes of [server] take effect at the next start")
+        if (config.server, config.ledger) != (before.server, before.ledger):
+            logger.warning("changes of [server] and [ledger] take effect at the next start")
         logger.info("reloaded %s", config.source)
 
     async def _drain(self) -> None:
