@@ -73,7 +73,7 @@ class _Line:
         self._key = key
         self._name = name
         self._api = row.api
-        self._options = replace(options, model=options.served or options.model)
+        self._options = replace(options, model=options.alias)
 
     @asynccontextmanager
     async def open(self, port: int) -> AsyncIterator[Remote]:
@@ -105,7 +105,7 @@ def _card(name: str, options: Options) -> Card:
         price=options.price(),
         chip=options.chip,
         watts=options.watts,
-        serves=options.served or options.model,
+        serves=options.alias,
     )
 
 

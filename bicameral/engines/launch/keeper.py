@@ -243,13 +243,13 @@ class Keeper:
     async def _check_model(self, health: Health) -> None:
         """The recipe's page may tell the model or the name it is served under."""
         served = await health.serves()
-        wanted = {self._options.model, self._options.served or self._options.model}
+        wanted = {self._options.model, self._options.alias}
         if served is None:
             log.info("%s: its server does not say which model it serves", self._name)
         elif wanted.isdisjoint(served):
             raise ConfigError(
                 f"[models.{self._name}] model: its server serves {_names(served)}, not "
-                f"'{self._options.served or self._options.model}' as configured: "
+                f"'{self._options.alias}' as configured: "
                 "mend model, served or args"
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
@@ -16,7 +17,8 @@ Seconds = Annotated[float, Meta(gt=0)]
 class Options(openai.Options, frozen=True, kw_only=True):
     """`recipe` says how the server is started (recipes.toml), `model` what it loads.
 
-    `served` is the name it serves the model under, by default the same. `chip` is "cuda:0", or
+    `served` is the name it serves the model under: by default the same, of a path its last part.
+    `chip` is "cuda:0", or
     "cuda:0,1" for several. `args` are added to the recipe's command, `command` replaces it; both
     may use {model}, {port} and what else recipe.py lists. `env` are variables for the server;
     `secrets` names those of ours that it may have although they look like secrets, as no other
@@ -44,7 +46,13 @@ class Options(openai.Options, frozen=True, kw_only=True):
     health_seconds: Seconds = 5.0
     hung_seconds: Seconds = 60.0
     deaths: Annotated[int, Meta(ge=1)] = 5
-    deaths_seconds: Seconds = 900.0
+    deaths_seconds: Seconds = 3600.0
+
+    @property
+    def alias(self) -> str:
+        """The name it serves the model under; answers show it, so it is no path."""
+        local = self.model.startswith(("/", "./", "../", "~"))
+        return self.served or (Path(self.model).name if local else self.model)
 
 
 def check(name: str, options: Options) -> None:

@@ -64,8 +64,8 @@ class Orders:
 
     def _values(self, port: int) -> dict[str, str]:
         return {
-            "model": self._options.model,
-            "served": self._options.served or self._options.model,
+            "model": os.path.expanduser(self._options.model),
+            "served": self._options.alias,
             "host": HOST,
             "port": str(port),
             "key": self._key,
@@ -117,15 +117,16 @@ class Orders:
         try:
             given = Path(self._options.settings).expanduser().read_text(encoding="utf-8")
             tree = json.loads(given)
-            quoted = {k: json.dumps(v)[1:-1] for k, v in values.items()}
-            for pointer, value in file.json.items():
-                _put(tree, pointer, json.loads(fill(value, quoted)))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{where} cannot be read ({error})") from error
-        except (LookupError, TypeError) as error:
-            raise ConfigError(
-                f"{where} has no place for {pointer}: is it the right file?"
-            ) from error
+        quoted = {name: json.dumps(value)[1:-1] for name, value in values.items()}
+        for pointer, value in file.json.items():
+            try:
+                _put(tree, pointer, json.loads(fill(value, quoted)))
+            except (LookupError, TypeError, ValueError) as error:
+                raise ConfigError(
+                    f"{where} has no place for {pointer}: is it the right file?"
+                ) from error
         return json.dumps(tree, indent=2)
 
 
