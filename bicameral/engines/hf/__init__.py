@@ -1,0 +1,1 @@
+"""The parts of the transformers engine: folders of weights, prompts, drawing, text."""
