@@ -11,9 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
+from bicameral.engines.launch import listening
 from bicameral.engines.launch.child import log_path
+from bicameral.engines.launch.options import Options
 from bicameral.engines.launch.recipe import recipe, recipes
+from bicameral.engines.launched import launched
 from bicameral.errors import Broken, ChipError, ConfigError, Overloaded, Unreachable
 from bicameral.model import collect
 from bicameral.types import Reach, Request
@@ -74,7 +78,7 @@ async def test_while_it_is_down_requests_are_told_when_to_come_again() -> None:
 
 
 async def test_hung_it_is_killed_and_started_again() -> None:
-    async with faked() as model:
+    async with faked(stop_seconds=60.0) as model:
         first = model.pid
         os.kill(first, signal.SIGSTOP)
         asking = asyncio.create_task(ask(model))
@@ -165,12 +169,10 @@ async def test_a_given_port_that_is_taken_is_an_error() -> None:
 
 async def test_a_stranger_on_the_port_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody is quicker than our server: another port is taken, the stranger gets no text."""
-    from bicameral.engines.launch import listening
-
     env = {**os.environ, "BICAMERAL_KEYS": "x"}
     port = listening.free_port()
     stranger = await asyncio.create_subprocess_exec(
-        sys.executable, FAKE, "--port", str(port), env=env
+        sys.executable, FAKE, "--port", str(port), env=env, stdout=subprocess.PIPE
     )
     while not listening.strangers(port, 1):
         await asyncio.sleep(0.02)
@@ -180,10 +182,9 @@ async def test_a_stranger_on_the_port_is_never_asked(monkeypatch: pytest.MonkeyP
     try:
         async with faked() as model:
             assert (await ask(model)).text == "well hello there"
-            connected = psutil.Process(model.pid).net_connections()
-            assert port not in {each.laddr.port for each in connected}
     finally:
         stranger.kill()
+        assert await stranger.stdout.read() == b""
         await stranger.wait()
 
 
@@ -213,11 +214,6 @@ async def test_a_chip_that_is_not_there() -> None:
 
 
 async def test_a_chip_that_vanishes_while_serving(tmp_path: Path) -> None:
-    from msgspec.structs import replace
-
-    from bicameral.engines.launch.options import Options
-    from bicameral.engines.launched import launched
-
     device = tmp_path / "nvidia0"
     device.touch()
     row = replace(recipe("bicameral", "m"), devices=f"{tmp_path}/nvidia*", chips={"cuda": "X"})

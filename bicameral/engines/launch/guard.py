@@ -34,8 +34,8 @@ def main() -> None:
     """Do what the order on stdin says until it has ended."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # processes whose parent ends are left to us, not to init
     order = json.loads(_order())
-    log = Log(order["log"], order["limit"], order["mask"].encode())
     try:
+        log = Log(order["log"], order["limit"], order["mask"].encode())
         guard = Guard(order["command"], order["cwd"], order["grace"], log)
     except OSError as error:
         _tell(error=error.strerror or type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +19,11 @@ class Options(openai.Options, frozen=True, kw_only=True):
     """`recipe` says how the server is started (recipes.toml), `model` what it loads.
 
     `served` is the name it serves the model under: by default the same, of a path its last part.
-    `chip` is "cuda:0", or
-    "cuda:0,1" for several. `args` are added to the recipe's command, `command` replaces it; both
-    may use {model}, {port} and what else recipe.py lists. `env` are variables for the server;
-    `secrets` names those of ours that it may have although they look like secrets, as no other
-    of those is passed on. `settings` is the server's own settings file, if the recipe wants one.
+    `chip` is "cuda:0", or "cuda:0,1" for several. `args` are added to the recipe's command,
+    `command` replaces it and may use {model}, {port} and what else recipe.py lists. `env` are
+    variables for the server; `secrets` names those of ours that it may have although they look
+    like secrets, as no other of those is passed on. `settings` is the server's own settings file,
+    if the recipe wants one.
     `port`: a free one unless given. It has `start_seconds` to be up and `stop_seconds` to end, is
     asked for its health every `health_seconds` and counts as hung after `hung_seconds` without.
     After `deaths` of them in `deaths_seconds` it is not started again.
@@ -56,7 +57,9 @@ class Options(openai.Options, frozen=True, kw_only=True):
 
 
 def check(name: str, options: Options) -> None:
-    """ConfigError for what is the launcher's to choose."""
+    """ConfigError for what is the launcher's to choose, and where it cannot work."""
+    if os.name != "posix":
+        raise ConfigError(f"[models.{name}] engine: servers are launched on Linux and macOS only")
     for key in ("url", "preset", "key_env"):
         if getattr(options, key) is not None:
             raise ConfigError(
