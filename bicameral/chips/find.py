@@ -119,7 +119,7 @@ def chips() -> tuple[Chip, ...]:
 def look(host: Host | None = None, catalogue: Catalogue | None = None) -> Look:
     """Ask every tool at once; one that fails or hangs only blinds itself.
 
-    Takes as long as the slowest tool, at most some seven seconds.
+    Takes as long as the slowest vendor: at most some six seconds for each tool that it has.
     """
     host, catalogue = host or Host(), catalogue or shipped()
     groups = [[t for t in tools if t.system == host.system] for tools in TOOLS]

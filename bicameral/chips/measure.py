@@ -15,10 +15,11 @@ import math
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier, BrokenBarrierError
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 # The array that is read: at least this, so many times the last cache, and no more than this.
 _LEAST, _TIMES, _MOST = 128 * MIB, 2, 2048 * MIB
 _PASSES = 3
-# A burst is repeated until it outlasts the threads' uneven start.
-_BURST = 0.02
+# A burst is repeated until it outlasts the threads' uneven start, but not for ever.
+_BURST, _AGAIN = 0.02, 100
+# No burst lasts so many seconds: then a thread has died, and the others must not wait for it.
+_STUCK = 60.0
 _SECONDS = 0.6
 _LARGEST = 8192
 _BLAS_LIMITS = (
@@ -73,19 +76,33 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(device: Device) -> Measured:
-    """Measure this machine's CPU now, and remember it; raises ChipError without numpy.
+    """Measure this machine's CPU now, and remember it; raises ChipError without numpy or memory.
 
     Takes one to three seconds and every processor that this process may use.
     """
+    try:
+        measured = _measured(device)
+    except (MemoryError, BrokenBarrierError) as error:
+        raise ChipError("measuring the CPU needs more memory than is free: free some") from error
+    _remember(_key(device), measured)
+    return measured
+
+
+def remembered(device: Device) -> Measured | None:
+    """What was measured of this CPU with this numpy before, on any day; None if never."""
+    return _read().get(_key(device))
+
+
+def _measured(device: Device) -> Measured:
     numpy = _numpy()
     threads = max(1, int(device.cpu.may_use)) if device.cpu else 1
     load = round(os.getloadavg()[0], 2)
     size = _size(device)
     one_read, one_copy = _bandwidth(size, 1, 1)
-    again = math.ceil(_BURST * one_read * 1e9 * threads / size)
+    again = min(_AGAIN, math.ceil(_BURST * one_read * 1e9 * threads / size))
     read, copy = _bandwidth(size, threads, again) if threads > 1 else (one_read, one_copy)
     cache = device.cpu.last_cache if device.cpu else 0
-    measured = Measured(
+    return Measured(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         how=f"best of {_PASSES} bursts; copy counts read and written bytes, no write-allocate",
         threads=threads,
@@ -100,13 +117,6 @@ def measure(device: Device) -> Measured:
         beyond_cache=round(size / cache, 1) if cache else None,
         load=load,
     )
-    _remember(_key(device), measured)
-    return measured
-
-
-def remembered(device: Device) -> Measured | None:
-    """What was measured of this CPU with this numpy before, on any day; None if never."""
-    return _read().get(_key(device))
 
 
 def _numpy() -> Any:
@@ -131,13 +141,12 @@ def _size(device: Device) -> int:
 def _bandwidth(size: int, threads: int, again: int) -> tuple[float, float]:
     """GB/s of reading and of copying `size` bytes by so many threads, each its part `again`."""
     spans: list[list[tuple[float, float]]] = [[] for _ in range(2 * _PASSES)]
-    gate = Barrier(threads)
+    gate = Barrier(threads, timeout=_STUCK)
     part = size // threads
-    work = [Thread(target=_stream, args=(part, again, gate, spans)) for _ in range(threads)]
-    for thread in work:
-        thread.start()
-    for thread in work:
-        thread.join()
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        work = [pool.submit(_stream, part, again, gate, spans) for _ in range(threads)]
+    for done in work:
+        done.result()
     took = [max(end for _, end in span) - min(start for start, _ in span) for span in spans]
     total = part // 8 * 8 * threads * again / 1e9
     return total / min(took[:_PASSES]), 2 * total / min(took[_PASSES:])
@@ -147,9 +156,12 @@ def _stream(size: int, again: int, gate: Barrier, spans: list[list[tuple[float, 
     """One thread's passes; numpy lets go of the interpreter's lock while it reads or copies."""
     import numpy
 
-    source: NDArray[numpy.int64] = numpy.ones(size // 8, dtype=numpy.int64)
-    target = numpy.zeros_like(source)
-    target.fill(0)  # zeros are only promised until they are touched
+    try:
+        source: NDArray[numpy.int64] = numpy.ones(size // 8, dtype=numpy.int64)
+        target = numpy.full_like(source, 0)
+    except MemoryError:
+        gate.abort()
+        raise
     read, copy = source.max, lambda: numpy.copyto(target, source)
     for number, span in enumerate(spans):
         span.append(_timed(read if number < _PASSES else copy, again, gate))

@@ -51,9 +51,9 @@ def chips(
 
 def _measured(seen: Look, measuring: bool | None) -> tuple[Look, str]:
     """The same with the CPU measured as asked, and why that was not possible."""
-    if measuring is False or not seen.found or (measuring is None and seen.found[0].measured):
+    first = next((found for found in seen.found if found.device.cpu), None)
+    if measuring is False or first is None or (measuring is None and first.measured):
         return seen, ""
-    first = seen.found[0]
     try:
         now = replace(first, measured=measure.measure(first.device))
     except ChipError as error:

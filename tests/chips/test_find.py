@@ -109,6 +109,12 @@ def test_a_tool_that_hangs_is_killed_with_its_children(machine) -> None:
     assert said == "nvidia-smi did not answer within 0.3 s: waiting for the driver"
 
 
+def test_a_tool_whose_child_went_off_with_its_output_is_left(machine) -> None:
+    machine.host = replace(machine.host, seconds=0.3)
+    machine.tool("nvidia-smi", "setsid sleep 4 & echo done")
+    assert why(machine.look(), "nvidia-smi").startswith("nvidia-smi did not answer within 0.3 s")
+
+
 def test_what_a_failing_tool_told_still_counts(machine) -> None:
     machine.tool("nvidia-smi", f"echo '{H200}'; echo 'Unable to find GPU 1: lost' >&2; exit 15")
     seen = machine.look()
@@ -151,6 +157,11 @@ def test_the_bus_shows_what_no_tool_told_of(machine) -> None:
     machine.pci("0000:00:0b.0", "0x8086", "0x120000")
     machine.pci("0000:00:1f.0", "0x8086", "0x060100")
     machine.pci("0000:05:00.0", "0x1ac1", "0x088000")
+    machine.pci("0000:1b:00.1", "0x10de", "0x030200")
+    machine.put("sys/bus/pci/devices/0000:1b:00.1/physfn/vendor", "0x10de")
+    machine.pci("0000:c5:00.1", "0x1022", "0x118000")
+    machine.pci("0000:c6:00.1", "0x1022", "0x118000")
+    machine.put("sys/bus/pci/devices/0000:c6:00.1/accel/accel0/dev", "261:0")
     machine.put("sys/bus/pci/devices/0000:2b:00.0/mem_info_vram_total", "8000000000")
     seen = machine.look()
     assert names(seen) == [
@@ -158,9 +169,11 @@ def test_the_bus_shows_what_no_tool_told_of(machine) -> None:
         "Intel NPU 7d1d",
         "Google Coral NPU 7d1d",
         "NVIDIA GPU 7d1d",
+        "AMD NPU 7d1d",
     ]
-    assert seen.accelerators[-1].device.memory_gb == 8
+    assert seen.accelerators[-2].device.memory_gb == 8
     told = [blind.why for blind in seen.blind if blind.tool == "/sys"]
+    assert "intel seen on the PCI bus that no tool told of; no tool of it" in told[0]
     assert "1 of nvidia seen on the PCI bus that no tool told of: install nvidia-smi" in told[2]
 
 
@@ -172,6 +185,8 @@ def test_what_narrows_a_program_is_told(machine, monkeypatch) -> None:
 def test_a_container_has_what_its_cgroup_and_affinity_grant(machine) -> None:
     machine.put("proc/meminfo", "MemTotal: 64000000 kB\nMemAvailable: 60000000 kB")
     machine.put("proc/self/cgroup", "0::/pod/box")
+    machine.put("sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw", "205000000")
+    machine.put("sys/class/powercap/intel-rapl:0:0/constraint_0_power_limit_uw", "1")
     machine.put("sys/fs/cgroup/pod/box/cpu.max", "max 100000")
     machine.put("sys/fs/cgroup/pod/cpu.max", "150000 100000")
     machine.put("sys/fs/cgroup/pod/memory.max", "8000000000")
@@ -189,6 +204,7 @@ def test_a_container_has_what_its_cgroup_and_affinity_grant(machine) -> None:
     assert (device.cpu.sockets, device.cpu.cores, device.cpu.threads) == (2, 4, 8)
     assert (device.units, device.cpu.may_use, device.memory_gb) == (2, 1.5, 8.0)
     assert (device.cpu.limit_gb, device.cpu.last_cache) == (8.0, 2**20)
+    assert device.power_w == 205
     assert linux(machine.host, allowed=(0, 7)).cpu.last_cache == 2 * 2**20
 
 

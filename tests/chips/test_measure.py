@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from threading import BrokenBarrierError
+
 import pytest
 from msgspec.structs import replace
 
 from bicameral.chips.find import here
-from bicameral.chips.measure import _size, measure, remembered
+from bicameral.chips.measure import (
+    Measured,
+    _bandwidth,
+    _key,
+    _remember,
+    _size,
+    measure,
+    remembered,
+)
 from bicameral.chips.probes.device import Cache, Cpu, Device
+from bicameral.errors import ChipError
 
 pytest.importorskip("numpy")
 
@@ -17,9 +28,25 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def small(free: float = 0.5) -> Device:
+def small() -> Device:
     """This CPU with little memory free, so that measuring it is quick."""
-    return replace(here()[0].device, free_gb=free)
+    return replace(here()[0].device, free_gb=0.5)
+
+
+def made_up() -> Measured:
+    return Measured(
+        when="2026-11-20T10:00:00+00:00",
+        how="made up",
+        threads=1,
+        read_gbs=2.0,
+        copy_gbs=1.0,
+        one_read_gbs=2.0,
+        one_copy_gbs=1.0,
+        tflops=0.1,
+        blas="none",
+        numpy="2",
+        mib=1,
+    )
 
 
 def test_this_cpu_is_measured_and_remembered(tmp_path) -> None:
@@ -27,7 +54,7 @@ def test_this_cpu_is_measured_and_remembered(tmp_path) -> None:
     assert remembered(device) is None
     found = measure(device)
     for rate in (found.read_gbs, found.copy_gbs, found.one_read_gbs, found.one_copy_gbs):
-        assert 1 < rate < 2000
+        assert 0.2 < rate < 2000  # the processors may be shared with other tests
     assert found.bandwidth_gbs == max(found.read_gbs, found.copy_gbs)
     assert 0.0001 < found.tflops < 1000
     assert found.blas
@@ -37,9 +64,21 @@ def test_this_cpu_is_measured_and_remembered(tmp_path) -> None:
     assert [file.name for file in (tmp_path / "bicameral").iterdir()] == ["chips.json"]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_too_little_memory_is_told_and_no_thread_waits_for_ever(monkeypatch, threads) -> None:
+    monkeypatch.setattr("bicameral.chips.measure._size", lambda device: 2**60)
+    device = small()
+    assert device.cpu is not None
+    with pytest.raises(ChipError, match="more memory than is free"):
+        measure(replace(device, cpu=replace(device.cpu, may_use=threads)))
+    with pytest.raises((MemoryError, BrokenBarrierError)):
+        _bandwidth(2**60, threads, 1)
+
+
 def test_another_cpu_another_share_and_another_limit_are_measured_anew(monkeypatch) -> None:
     device = small()
-    measure(device)
+    _remember(_key(device), made_up())
+    assert remembered(device) == made_up()
     assert device.cpu is not None
     fewer = replace(device, cpu=replace(device.cpu, may_use=device.cpu.may_use / 2))
     assert remembered(fewer) is None
@@ -53,8 +92,8 @@ def test_a_broken_cache_file_is_as_good_as_none(tmp_path) -> None:
     file.parent.mkdir()
     file.write_text("{", encoding="utf-8")
     assert remembered(small()) is None
-    measure(small())
-    assert remembered(small()) is not None
+    _remember(_key(small()), made_up())
+    assert remembered(small()) == made_up()
 
 
 @pytest.mark.parametrize(

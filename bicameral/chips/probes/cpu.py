@@ -67,6 +67,7 @@ def linux(host: Host, allowed: Collection[int] | None = None) -> Device:
         kind="cpu",
         memory_gb=min((m for m in (total, limit) if m is not None), default=None),
         free_gb=min((m for m in (free, limit) if m is not None), default=None),
+        power_w=_power(sys),
         units=len({_core(sys, n) for n in allowed}),
         cpu=Cpu(
             sockets=len({_core(sys, n)[0] for n in online}),
@@ -144,6 +145,14 @@ def _memory(meminfo: str) -> tuple[float | None, float | None]:
     lines = fields(meminfo)
     total, free = (lines.get(name, "").split() for name in ("MemTotal", "MemAvailable"))
     return tuple(int(words[0]) * 1024 / 1e9 if words else None for words in (total, free))  # type: ignore[return-value]
+
+
+def _power(sys: Path) -> float | None:
+    """The long-term power limit of all sockets in W, where RAPL tells it."""
+    sockets = (sys / "class/powercap").glob("intel-rapl:[0-9]*")
+    files = (at / "constraint_0_power_limit_uw" for at in sockets if at.name.count(":") == 1)
+    limits = [int(text) / 1e6 for file in files if (text := read(file)).isdigit()]
+    return sum(limits) if limits else None
 
 
 def _quota(host: Host) -> float | None:

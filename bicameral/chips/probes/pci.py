@@ -30,10 +30,14 @@ _VENDORS = {
     0x1AE0: ("google", "Google TPU", ""),
     0x1E52: ("tenstorrent", "Tenstorrent", ""),
     0x1E60: ("hailo", "Hailo", ""),
+    0x17CB: ("qualcomm", "Qualcomm", ""),
+    0x1022: ("amd", "AMD", ""),
 }
-_DISPLAY, _ACCELERATOR, _SYSTEM = 0x03, 0x12, 0x08
+_DISPLAY, _ACCELERATOR = 0x03, 0x12
 # A Coral calls itself a system device, and is all that its vendor makes.
-_CORAL = 0x1AC1
+_CORAL = (0x1AC1, 0x08)
+# Their tools tell of GPUs only.
+_NO_NPU = ("Intel", "AMD")
 
 
 def unspoken(host: Host, told: Iterable[Device]) -> tuple[tuple[Device, ...], tuple[Blind, ...]]:
@@ -49,7 +53,10 @@ def unspoken(host: Host, told: Iterable[Device]) -> tuple[tuple[Device, ...], tu
 
 
 def on_the_bus(host: Host) -> tuple[Device, ...]:
-    """Every display controller or accelerator of a vendor that we know."""
+    """Every display controller or accelerator of a vendor that we know; virtual functions not.
+
+    An accelerator says so by its class, or because a driver of Linux's accel subsystem has it.
+    """
     folder = host.root / "sys/bus/pci/devices"
     if not folder.is_dir():
         return ()
@@ -58,14 +65,15 @@ def on_the_bus(host: Host) -> tuple[Device, ...]:
 
 
 def _device(at: Path) -> Device | None:
-    vendor, kind = _hex(at / "vendor"), (_hex(at / "class") or 0) >> 16
-    if vendor not in _VENDORS or (
-        kind not in (_DISPLAY, _ACCELERATOR) and (vendor, kind) != (_CORAL, _SYSTEM)
-    ):
+    vendor, kind = _hex(at / "vendor") or 0, (_hex(at / "class") or 0) >> 16
+    counts = kind in (_DISPLAY, _ACCELERATOR) or (vendor, kind) == _CORAL
+    if (at / "accel").is_dir():
+        counts, kind = True, _ACCELERATOR
+    if not counts or vendor not in _VENDORS or (at / "physfn").exists():
         return None
     ours, called, _ = _VENDORS[vendor]
-    total, used = (_bytes(at / f"mem_info_vram_{what}") for what in ("total", "used"))
-    driver = at / "driver"
+    total, used = (_count(at / f"mem_info_vram_{what}") for what in ("total", "used"))
+    driver, cap = at / "driver", next(iter(at.glob("hwmon/hwmon*/power1_cap")), at / "none")
     return Device(
         vendor=ours,
         name=f"{called} {'GPU' if kind == _DISPLAY else 'NPU'} {_hex(at / 'device') or 0:04x}",
@@ -75,6 +83,7 @@ def _device(at: Path) -> Device | None:
         memory_gb=total and total / 1e9,
         free_gb=None if total is None or used is None else (total - used) / 1e9,
         driver=driver.resolve().name if driver.exists() else None,
+        power_w=None if (microwatts := _count(cap)) is None else microwatts / 1e6,
         bus=at.name,
     )
 
@@ -91,8 +100,9 @@ def _hints(found: Iterable[Device]) -> Iterable[Blind]:
     """One line a vendor: its chips are there, but only their place on the bus is known."""
     counts: dict[tuple[str, str], int] = {}
     for device in found:
-        called = next(v for v in _VENDORS.values() if device.name.startswith(v[1] + " "))
-        counts[device.vendor, called[2]] = counts.get((device.vendor, called[2]), 0) + 1
+        called, tool = next(v[1:] for v in _VENDORS.values() if device.name.startswith(f"{v[1]} "))
+        tool = "" if device.kind == "npu" and called in _NO_NPU else tool
+        counts[device.vendor, tool] = counts.get((device.vendor, tool), 0) + 1
     for (vendor, tool), count in counts.items():
         more = f": install {tool} or see why it fails" if tool else "; no tool of it is known here"
         why = f"{count} of {vendor} seen on the PCI bus that no tool told of{more}"
@@ -104,7 +114,7 @@ def _hex(file: Path) -> int | None:
     return int(text, 16) if text else None
 
 
-def _bytes(file: Path) -> int | None:
+def _count(file: Path) -> int | None:
     text = _read(file)
     return int(text) if text and text.isdigit() else None
 

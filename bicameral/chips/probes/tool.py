@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -63,7 +64,8 @@ def ask(tool: Tool, host: Host) -> tuple[tuple[Device, ...], Blind | None]:
     """The devices that `tool` tells of, and why it could not tell of all; never raises."""
     file = host.tool(tool.name)
     if file is None:
-        return (), _blind(tool, "is not installed", absent=True)
+        untried = "" if tool.sampled else " (and its reader is untested)"
+        return (), _blind(tool, f"is not installed{untried}", absent=True)
     said, failure = _run((file, *tool.command[1:]), host.seconds)
     try:
         devices = tuple(tool.read(said))
@@ -104,10 +106,15 @@ def _run(command: Sequence[str], seconds: float) -> tuple[str, str | None]:
 
 def _stopped(process: subprocess.Popen[bytes]) -> str:
     """Its last words after it was killed; one that hangs in its driver dies only when that ends."""
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):  # all of it is already dead
+        os.killpg(process.pid, signal.SIGKILL)
     try:
         said, complained = _decoded(process.communicate(timeout=1))
     except subprocess.TimeoutExpired:
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+        process.poll()  # so that it leaves no zombie, unless it still hangs
         return ""
     return complained.strip() or said
 
