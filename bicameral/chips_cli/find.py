@@ -20,7 +20,7 @@ from bicameral.chips.measure import Measured
 from bicameral.chips.probes.device import Cache, Cpu
 from bicameral.errors import ChipError
 
-_COLUMNS = ("chip", "cores", "free/GB", "measured", "datasheet", "trust", "ratio", "W")
+_COLUMNS = ("chip", "cores", "GB free", "measured", "datasheet", "trust", "ratio", "W")
 _LEVELS = {"data": "d", "instruction": "i"}
 
 
