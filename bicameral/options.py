@@ -271,6 +271,20 @@ class LedgerOptions(Closed, frozen=True, kw_only=True):
     keep: str = "0"
 
 
+class ClusterOptions(Closed, frozen=True, kw_only=True):
+    """The [cluster] table: where members that have `cluster` run; without one they run here.
+
+    `address` is "local" (Ray is started on this machine, with `resources` beside what it finds),
+    "auto" (the cluster that runs on this machine) or HOST:PORT of a cluster's head. Members off
+    this machine count as at reach site, or further if their own table says so. `namespace` keeps
+    actors apart from those of others. Every node needs Bicameral, the weights and the keys.
+    """
+
+    address: Annotated[str, Meta(pattern=r"^(auto|local|[^:/\s]+:\d{1,5})$")] = "auto"
+    namespace: str = "bicameral"
+    resources: Mapping[str, Annotated[float, Meta(gt=0)]] = {}
+
+
 _DOLLARS = re.compile(r"\d{1,6}(\.\d{1,9})?", re.ASCII)
 
 
