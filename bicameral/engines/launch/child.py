@@ -26,11 +26,15 @@ _LATE = 10.0  # seconds a guard has beyond the grace before it is taken for hung
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What to run. `mask` is a secret that must not get into the log; `grace` is in seconds."""
+    """What to run. `mask` is a secret that must not get into the log; `grace` is in seconds.
+
+    `folder` holds the files that it reads, and goes when it does, whatever becomes of us.
+    """
 
     command: tuple[str, ...]
     env: Mapping[str, str]
     log: Path
+    folder: Path
     mask: str
     grace: float
     cwd: str
@@ -107,6 +111,7 @@ async def _begun(guard: asyncio.subprocess.Process, order: Order) -> dict[str, A
         "command": order.command,
         "cwd": order.cwd,
         "log": str(order.log),
+        "folder": str(order.folder),
         "limit": _LOG_BYTES,
         "mask": order.mask,
         "grace": order.grace,

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +42,9 @@ def main() -> None:
         _tell(error=error.strerror or type(error).__name__)
         return
     _tell(pid=guard.pid)
-    _tell(exit=guard.run())
+    code = guard.run()
+    shutil.rmtree(order["folder"], ignore_errors=True)
+    _tell(exit=code)
 
 
 def _order() -> bytes:

@@ -118,7 +118,10 @@ class Keeper:
         up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._keep(up))
         try:
-            await asyncio.shield(up)
+            await asyncio.wait({up, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            if not up.done():
+                self._task.result()
+            up.result()
         except BaseException:
             await self.close()
             raise
@@ -142,12 +145,14 @@ class Keeper:
                 if not up.done():
                     up.set_exception(_ours(self._name, error))
                     return
-                self._why, lines = f"did not start again ({error})", ""
+                self._why, lines = "did not start again", f" {error}"
             pause = self._deaths.another()
             if pause is None:
                 self._give_up(lines)
                 return
-            log.warning("%s: its server %s; next start in %.1f s", self._name, self._why, pause)
+            log.warning(
+                "%s: its server %s; next start in %.1f s.%s", self._name, self._why, pause, lines
+            )
             self._back_at = time.monotonic() + pause + self._took
             await asyncio.sleep(pause)
             self.restarts += 1
@@ -173,10 +178,11 @@ class Keeper:
                 life.over.set()
 
     def _give_up(self, lines: str) -> None:
+        hint = "" if "never run by us" in lines else untried(self._options.recipe, self._recipe)
         self._why = (
             f"given up, as its server died {self._options.deaths} times within "
-            f"{self._options.deaths_seconds:g} s. It {self._why}.{lines} See {self._orders.log}, "
-            f"then reload or restart Bicameral.{untried(self._options.recipe, self._recipe)}"
+            f"{self._options.deaths_seconds:g} s. It {self._why}.{lines} "
+            f"Mend it, then reload or restart Bicameral; its log is {self._orders.log}.{hint}"
         )
         self._over = True
         log.error("%s: %s", self._name, self._why)

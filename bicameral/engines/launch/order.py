@@ -49,6 +49,7 @@ class Orders:
             command=self._command(self._options.command or self._recipe.command, values, env),
             env=env,
             log=self.log,
+            folder=folder,
             mask=self._key,
             grace=self._options.stop_seconds,
             cwd=str(Path.cwd()),

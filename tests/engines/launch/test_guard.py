@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bicameral.engines.launch import listening
 from bicameral.engines.launch.child import Child, Order, log_path, tail
@@ -24,6 +25,7 @@ def order(tmp_path: Path, code: str, grace: float = 5.0) -> Order:
         command=(sys.executable, "-c", code),
         env=dict(os.environ),
         log=tmp_path / "log",
+        folder=tmp_path / "folder",
         mask="the-key",
         grace=grace,
         cwd=str(tmp_path),
@@ -32,9 +34,11 @@ def order(tmp_path: Path, code: str, grace: float = 5.0) -> Order:
 
 async def test_what_it_prints_and_how_it_ends(tmp_path: Path) -> None:
     code = "import sys; print('one'); print('two the-key', file=sys.stderr); sys.exit(4)"
+    (tmp_path / "folder").mkdir()
     child = await Child.start(order(tmp_path, code))
     assert await child.ended(30) == "exit code 4"
     await child.stop()
+    assert not (tmp_path / "folder").exists()
     assert sorted(child.tail().split(" | ")) == ["one", "two [key]"]
 
 
@@ -55,9 +59,7 @@ async def test_a_program_that_is_none(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("no program")
     with pytest.raises(ConfigError, match="cannot be run"):
-        await Child.start(
-            Order(command=(str(text),), env={}, log=tmp_path / "l", mask="", grace=1, cwd="/")
-        )
+        await Child.start(replace(order(tmp_path, ""), command=(str(text),)))
 
 
 @linux
