@@ -35,12 +35,6 @@ class Seen:
         """Each request once."""
         return [(at, range(count)) for at, count in self.counts.items()]
 
-    @property
-    def by_repeat(self) -> list[Plan]:
-        """Each request of one repeat once."""
-        repeats = sorted({repeat for repeat, _ in self.counts})
-        return [[b for b in self.everything if b[0][0] == repeat] for repeat in repeats]
-
     def latencies(self, plan: Plan) -> list[float]:
         """Those of the plan, in order of length."""
         return sorted(self._latency[at][i] for at, which in plan for i in which)

@@ -2,8 +2,9 @@
 
 Two are told apart by goodput, and where that does not tell them apart by their median latency,
 over all rates. A difference counts if it is significant beside all the others that were tested
-(Holm) and points the same way in every repeat. Who is wrong too often loses whatever its speed.
-Default and tuned settings are judged apart.
+(Holm). With three repeats that takes all of them: where one points the other way, a ninth of the
+resamples do. Who is wrong too often loses whatever its speed. Default and tuned settings are judged
+apart.
 """
 
 from __future__ import annotations
@@ -160,10 +161,10 @@ def _pairs(bakeoff: Bakeoff, rows: Mapping[str, Seen]) -> Iterator[Pair]:
         for name, each in rows.items():
             drawn[name].append(each.measured(plan))
     found = [_compared(rows, drawn, *pair) for pair in both]
-    chances = holm([p for pair in found for _, p, _, _ in pair])
+    chances = holm([p for pair in found for _, p, _ in pair])
     at = iter(chances)
     for (first, second), pair in zip(both, found, strict=True):
-        for measure, _, value, agreed in pair:
+        for measure, _, value in pair:
             p = next(at)
             yield Pair(
                 first=first,
@@ -171,11 +172,11 @@ def _pairs(bakeoff: Bakeoff, rows: Mapping[str, Seen]) -> Iterator[Pair]:
                 measure=measure,
                 value=value,
                 chance=p,
-                differs=agreed and p < 1 - LEVEL,
+                differs=p < 1 - LEVEL,
             )
 
 
-_Compared = tuple[Measure, float, Interval, bool]
+_Compared = tuple[Measure, float, Interval]
 
 
 def _compared(
@@ -184,25 +185,14 @@ def _compared(
     first: str,
     second: str,
 ) -> tuple[_Compared, _Compared]:
-    """Both measures: the chance before correction, the interval, whether all repeats agree."""
-    ours, theirs = rows[first], rows[second]
-    good = [a[0] - b[0] for a, b in zip(drawn[first], drawn[second], strict=True)]
-    slow = [ratio(a[1], b[1]) for a, b in zip(drawn[first], drawn[second], strict=True)]
-    whole = ours.measured(ours.everything), theirs.measured(theirs.everything)
-    each = [(ours.measured(p), theirs.measured(p)) for p in ours.by_repeat]
+    """Both measures: the chance before correction, and the interval."""
+    both = list(zip(drawn[first], drawn[second], strict=True))
+    good = [ours[0] - theirs[0] for ours, theirs in both]
+    slow = [ratio(ours[1], theirs[1]) for ours, theirs in both]
+    ours, theirs = (rows[name].measured(rows[name].everything) for name in (first, second))
     return (
-        (
-            "goodput",
-            chance(good, 0.0),
-            _interval(whole[0][0] - whole[1][0], good),
-            _agree([a[0] - b[0] for a, b in each], 0.0),
-        ),
-        (
-            "median latency",
-            chance(slow, 1.0),
-            _interval(ratio(whole[0][1], whole[1][1]), slow),
-            _agree([ratio(a[1], b[1]) for a, b in each], 1.0),
-        ),
+        ("goodput", chance(good, 0.0), _interval(ours[0] - theirs[0], good)),
+        ("median latency", chance(slow, 1.0), _interval(ratio(ours[1], theirs[1]), slow)),
     )
 
 
@@ -214,10 +204,6 @@ def ratio(one: float, other: float) -> float:
 def _interval(value: float, resampled: Sequence[float]) -> Interval:
     low, high = between(resampled)
     return Interval(finite(value), finite(low), finite(high))
-
-
-def _agree(each: Sequence[float], none: float) -> bool:
-    return all(value > none for value in each) or all(value < none for value in each)
 
 
 def _beaten(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
