@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bicameral import engines, policies
 from bicameral.config import Config, LedgerOptions, MindOptions, convert
-from bicameral.errors import ConfigError, WeightsError
+from bicameral.errors import ChipError, ConfigError, WeightsError
 from bicameral.ledger import prices
 from bicameral.left.again import Absent
 from bicameral.left.mind import Mind
@@ -69,7 +69,7 @@ async def _opened(opening: AbstractAsyncContextManager[Model], source: str) -> A
     async with AsyncExitStack() as stack:
         try:
             model = await stack.enter_async_context(opening)
-        except (ConfigError, WeightsError) as error:
+        except (ChipError, ConfigError, WeightsError) as error:
             raise type(error)(f"{source}: {error}") from error
         yield model
 

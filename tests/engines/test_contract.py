@@ -50,6 +50,7 @@ from bicameral.types import (
     Usage,
     Video,
 )
+from tests.engines.launch.starting import faked
 from tests.engines.models import opened
 from tests.engines.sounds import hearing, spoken
 from tests.engines.spiking_case import recording, spiking
@@ -116,6 +117,12 @@ async def llama_cpp() -> AsyncIterator[Model]:
     except WeightsError as error:
         pytest.skip(str(error))
     async with opened("llama_cpp", weights=str(path), threads=1, context=512) as model:
+        yield model
+
+
+@asynccontextmanager
+async def launched() -> AsyncIterator[Model]:
+    async with faked() as model:
         yield model
 
 
@@ -187,6 +194,7 @@ async def tokens() -> AsyncIterator[Model]:
 CASES: dict[str, Case] = {
     "scripted": scripted,
     "llama_cpp": llama_cpp,
+    "launched": launched,
     "embed": embed,
     "vad": vad,
     "whisper": whisper,
