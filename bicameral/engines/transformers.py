@@ -41,6 +41,7 @@ from bicameral.types import (
     Modality,
     Price,
     Reach,
+    Reasoning,
     Request,
     Sampling,
     Text,
@@ -227,7 +228,8 @@ class Transformers:
             if not isinstance(said, Piece):
                 break
             phase = "total"
-            yield Delta(Text(said.text), by=name, logprobs=said.logprobs)
+            part = Reasoning(said.text) if said.thought else Text(said.text)
+            yield Delta(part, by=name, logprobs=said.logprobs)
         if not isinstance(said, Over):
             raise said or Broken(name, "it was cancelled")
         yield Done(usage=said.usage, reason=said.reason, by=name, served=self._card.serves)

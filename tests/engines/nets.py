@@ -9,7 +9,7 @@ CONTEXT = 512
 CHAT = (
     "{% for message in messages %}{{ '<|start|>' + message.role + ':' + message.content }}"
     "{{ '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>' }}"
-    "{% if shout %}{{ 'LOUD' }}{% endif %}{% endif %}"
+    "{% if shout %}{{ 'LOUD' }}{% endif %}{% if think %}{{ '<think>' }}{% endif %}{% endif %}"
 )
 SEEING = (
     "{% for message in messages %}{{ '<|start|>' + message.role + ':' }}"
@@ -18,6 +18,7 @@ SEEING = (
     "{% if add_generation_prompt %}{{ '<|start|>' }}{% endif %}"
 )
 SPECIAL = ("<|start|>", "<|end|>", "<|pad|>", "<image>")
+THOUGHT = ("<think>", "</think>")
 HAN = "北".encode()  # three tokens, of which only all together are a character
 
 
@@ -39,6 +40,7 @@ def tokenizer(template: str | None = CHAT) -> Any:
         additional_special_tokens=[SPECIAL[0], SPECIAL[3]],
         clean_up_tokenization_spaces=False,
     )
+    fast.add_tokens([*THOUGHT])
     fast.chat_template = template
     return fast
 

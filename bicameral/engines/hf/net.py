@@ -35,6 +35,8 @@ _FAILED = (
     AssertionError,
     OSError,
 )
+_EARLY = 2  # tokens; a mark that comes later is text
+_THOUGHT = ("<think>", "</think>")  # what Qwen3, DeepSeek-R1, SmolLM3 and others put around it
 _FULL = ("out of memory", "can't allocate memory", "not enough memory")
 _GONE = ("CUDA error", "CUDA driver", "HIP error", "device-side assert", "Level Zero")
 
@@ -85,6 +87,10 @@ class Net:
         self._prompts = prompts
         self._spelling = Spelling(loaded.tokenizer)
         self._ends = _ends(folder, loaded)
+        self.marks: tuple[int | None, int | None] = (
+            _token(loaded, _THOUGHT[0]),
+            _token(loaded, _THOUGHT[1]),
+        )
         self._run = Run()
         self.vocabulary: int = loaded.net.get_input_embeddings().weight.shape[0]
         for layer in _layers(loaded):
@@ -125,6 +131,7 @@ class Net:
             NO_USAGE,
             prompt_tokens=len(ids),
             completion_tokens=steps.count,
+            reasoning_tokens=steps.thoughts,
             images=len(asked.request.media),
         )
         return Over(used, steps.end())
@@ -200,9 +207,12 @@ class _Steps:
         self._say = say
         self._draw = net.draw(asked.wish, prompt)
         self._speech = net.speech(asked)
+        self._thinking = self._unclosed(prompt)
+        self._blank = False
         self._stopped = False
         self._reason: Finish | None = None
         self.count = 0
+        self.thoughts = 0
 
     def drawn(self, ids: Any, scores: Any) -> Any:
         """The scores with all but one token ruled out."""
@@ -210,20 +220,44 @@ class _Steps:
             return scores
         token = self._draw(scores[0])
         self.count += 1
+        self.thoughts += self._thinking
         if self._net.ends(token, self._asked):
             self._reason = "stop"
-        else:
+        elif not self._marked(token):
             self._spoken(token, scores[0])
         only = scores.new_full(scores.shape, -float("inf"))
         only[0, token] = 0.0
         return only
 
+    def _unclosed(self, prompt: list[int]) -> bool:
+        """Whether the prompt ends inside a thought, as some templates have it."""
+        marks = [token for token in prompt[-4:] if token in self._net.marks]
+        return marks[-1:] == [self._net.marks[0]]
+
+    def _marked(self, token: int) -> bool:
+        """Whether `token` does no more than begin or end a thought."""
+        begins, ends = self._net.marks
+        if token == begins and self.count <= _EARLY:
+            self.thoughts += not self._thinking
+            self._thinking = True
+        elif token == ends and self._thinking:
+            self._out(self._speech.end())
+            self._speech = self._net.speech(self._asked)
+            self._thinking, self._blank = False, True
+        else:
+            return False
+        return True
+
     def _spoken(self, token: int, scores: Any) -> None:
-        rivals = self._asked.wish.rivals
+        rivals = None if self._thinking else self._asked.wish.rivals
         logprob = None if rivals is None else self._net.logprob(scores, token, rivals)
         self._out(self._speech.add(token, logprob))
 
     def _out(self, piece: Piece) -> None:
+        """Say it, but for the blanks between a thought and the answer."""
+        text = piece.text.lstrip() if self._blank else piece.text
+        self._blank = self._blank and not text
+        piece = replace(piece, text=text, thought=self._thinking)
         if piece.text or piece.logprobs:
             self._say(piece)
         if piece.stopped:
@@ -249,6 +283,12 @@ def _ends(folder: Folder, loaded: Loaded) -> frozenset[int]:
     ]
     flat = [it for some in named for it in (some if isinstance(some, list) else [some])]
     return frozenset(it for it in flat if isinstance(it, int))
+
+
+def _token(loaded: Loaded, text: str) -> int | None:
+    """The token that is `text`, None if the vocabulary has none."""
+    found: int | None = loaded.tokenizer.get_vocab().get(text)
+    return found
 
 
 def _layers(loaded: Loaded) -> list[Any]:

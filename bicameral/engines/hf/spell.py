@@ -73,11 +73,15 @@ class _Growing:
 
 
 class Piece(Struct, frozen=True):
-    """The next text of the answer and the tokens it ends with; `stopped`: it was the last."""
+    """The next text of the answer, with the tokens that begin in it; `stopped`: it was the last.
+
+    `thought`: it is what the net thinks before it answers.
+    """
 
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
     stopped: bool = False
+    thought: bool = False
 
 
 class Speech:
