@@ -38,9 +38,14 @@ class Header(Struct, frozen=True, kw_only=True):
 
 def header(path: Path) -> Header:
     """The header of the file at `path`; WeightsError if it is no GGUF file or a damaged one."""
+    return _header(metadata(path), path)
+
+
+def metadata(path: Path) -> Mapping[str, Any]:
+    """All that the header says, by its keys; raises WeightsError as `header` does."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _header(_fields(_Reader(data)), path)
+            return _fields(_Reader(data))
     except (struct.error, UnicodeDecodeError, OverflowError) as error:
         raise WeightsError(f"{path}: the GGUF header is damaged or cut off") from error
     except ValueError as error:
