@@ -91,6 +91,16 @@ class Published(Closed, frozen=True, kw_only=True):
     most: _Count = 30
 
 
+class Modelled(Closed, frozen=True, kw_only=True):
+    """A chip of the catalogue whose forecast stands beside, for the model of a config.json."""
+
+    chip: str
+    config: str
+    weights: str = "bf16"
+    tensor: _Count = 1
+    at_once: _Positive = 1.0
+
+
 class Workload(Closed, frozen=True, kw_only=True):
     """What everyone is put through; `seed` fixes arrivals, prompts and tasks on every machine."""
 
@@ -101,6 +111,7 @@ class Workload(Closed, frozen=True, kw_only=True):
     repeats: Annotated[int, Meta(ge=1, le=100)] = 3
     tasks: Tasks | None = Tasks()
     published: Published | None = None
+    modelled: tuple[Modelled, ...] = ()
 
 
 class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from bicameral.chips.published import Claim, claims, folder, matching
 from bicameral.chips.resample import Interval
 from bicameral.chips.summary import Cell, cells, qualities, remarks, seen
 from bicameral.chips.verdict import apart, told
+from bicameral.chips_cli.modelled import modelled
 from bicameral.errors import ConfigError
 
 
@@ -29,6 +30,8 @@ def report(bakeoff: Bakeoff, data: Path | None = None) -> str:
             "",
             *(f"{'  ' if line.startswith(' ') else ''}- {line.strip()}" for line in told(bakeoff)),
             *_published(bakeoff, data),
+            "",
+            *modelled(bakeoff.workload),
             "",
         ]
     )

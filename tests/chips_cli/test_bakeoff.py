@@ -17,6 +17,7 @@ from bicameral.chips_cli.machine import Energy
 from bicameral.errors import ChipError, ConfigError, RequestError
 from tests.chips.bakeoffs import baked as made
 from tests.chips.bakeoffs import load_rows
+from tests.chips.test_bakeoff import MLPERF
 from tests.upstream import HANG, Reply, Upstream, chat, error
 
 HEAD = """
@@ -255,3 +256,46 @@ def test_the_picture_leaves_out_what_failed(tmp_path):
     one = made(load_rows("up", 1.0) + load_rows("down", None), ["up", "down"])
     plot.draw(one, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+SHAPE = {
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+
+
+def test_published_and_modelled_stand_apart_from_what_was_measured(run, workload, tmp_path):
+    (tmp_path / "big.json").write_text(json.dumps(SHAPE), encoding="utf-8")
+    (tmp_path / "mlperf_v5.1_llm.csv").write_text(MLPERF, encoding="utf-8")
+    beside = f"""
+[published]
+models = ["llama"]
+[[modelled]]
+chip = "h100-sxm"
+config = "{tmp_path}/big.json"
+[[modelled]]
+chip = "h1000"
+config = "{tmp_path}/big.json"
+"""
+    path = workload(beside, FAST, asked=False)
+    out, _ = run(path, "--repeat", "1", "--published", tmp_path)
+    measured, rest = out.split("| *published*, not by us |")
+    published, modelled = rest.split("| *modelled*, nobody measured it |")
+    assert "| fast |" in measured
+    assert "Chip X" not in measured
+    assert "100 tokens/s" in published
+    assert "fast" not in published
+    assert "| h100-sxm | big | bf16, 1 chips, 1 at once | 0." in modelled
+    assert "no forecast: no chip 'h1000'" in modelled
+
+
+def test_no_published_results_is_said(run, workload, monkeypatch):
+    monkeypatch.delenv("BICAMERAL_DATA", raising=False)
+    path = workload('[published]\nmodels = ["llama"]\n', FAST, asked=False)
+    out, _ = run(path, "--repeat", "1")
+    assert "No published results: " in out
