@@ -66,14 +66,13 @@ def _rate(slot: Slot) -> str:
 
 
 def _order(workload: Workload) -> Iterator[tuple[Slot, Contestant]]:
-    """ABC, then CBA: who came first at a rate comes last the next time."""
-    forth = True
+    """ABC, then CBA: who came first at a rate comes last at it in the next repeat."""
     slots: list[float | None] = [*workload.load.rates, *([None] if workload.tasks else [])]
     for repeat in range(workload.repeats):
-        for rate in slots:
-            for each in workload.contestants if forth else reversed(workload.contestants):
+        for place, rate in enumerate(slots):
+            back = (repeat + place) % 2
+            for each in reversed(workload.contestants) if back else workload.contestants:
                 yield (repeat, rate), each
-            forth = not forth
 
 
 async def _found(each: Contestant, workload: Workload, source: str) -> Found:
