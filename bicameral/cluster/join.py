@@ -7,6 +7,7 @@ closes it; one that was there before is used and left as it is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -61,6 +62,11 @@ def _library() -> Any:
 
 
 def _join(options: ClusterOptions) -> None:
+    if options.address == "local":
+        # Read when Ray is imported: what stays on this machine keeps to loopback, and nothing
+        # calls home.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _library()
     with _JOINED.lock:
         if _JOINED.users and _JOINED.address != options.address:
@@ -87,10 +93,12 @@ def _connect(ray: Any, options: ClusterOptions) -> None:
     address = options.address
     more: dict[str, Any] = {}
     if address == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here calls home
         more = {"include_dashboard": False, **_given(options.resources)}
     elif address != "auto":
         _reachable(address)
+    log = logging.getLogger("ray")
+    before = log.level
+    log.setLevel(logging.ERROR)  # it warns that it leaves SIGTERM to us
     try:
         ray.init(
             address=address,
@@ -104,6 +112,8 @@ def _connect(ray: Any, options: ClusterOptions) -> None:
             f"[cluster] address: there is no Ray cluster at '{address}' ({error}); start one with "
             'ray start --head, or set address = "local"'
         ) from error
+    finally:
+        log.setLevel(before)
 
 
 def _reachable(address: str) -> None:

@@ -112,7 +112,8 @@ async def _unplaced(name: str, cluster: Cluster, settings: Settings) -> str:
     asks = _list({label: amount for label, amount in wanted.items() if amount})
     able = any(all(n.get(label, 0) >= least for label, least in wanted.items()) for n in nodes)
     why = (
-        "every node that has it is taken: add one, or lower replicas or num_cpus"
+        "every node that has it is taken, or slow at starting a process: add one, lower replicas "
+        "or num_cpus, or raise place_seconds"
         if able
         else "no node has that: start one with it (ray start --resources), or change resources"
     )

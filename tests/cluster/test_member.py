@@ -8,10 +8,12 @@ import json
 import os
 import time
 from contextlib import aclosing
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bicameral.cluster.wire import AHEAD
+from bicameral.cluster.wire import AHEAD, Shared
 from bicameral.engines.told import Told
 from bicameral.errors import (
     Broken,
@@ -67,6 +69,24 @@ async def test_pictures_go_through_the_object_store(model) -> None:
     pictures = [os.urandom(3_000_000), b"tiny", os.urandom(200_000)]
     expected = " ".join(hashlib.sha256(data).hexdigest() for data in pictures)
     assert await ask(model, "look", *pictures) == expected
+
+
+async def test_they_are_read_there_without_a_copy_and_cannot_be_written(nodes) -> None:
+    import ray
+
+    shared = ray.get(ray.put(Shared(bytes(3_000_000))))
+    at = np.frombuffer(shared.view, np.uint8).ctypes.data
+    assert "plasma" in mapped(at)
+    assert shared.view.readonly
+
+
+def mapped(at: int) -> str:
+    """The name of the file that is mapped at an address."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, end = (int(each, 16) for each in line.split()[0].split("-"))
+        if start <= at < end:
+            return line.split()[-1]
+    return ""
 
 
 async def test_closing_the_stream_cancels_the_work_there(model) -> None:
