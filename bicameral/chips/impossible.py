@@ -35,11 +35,12 @@ def why_not(work: Workload, model: Model, refused: Sequence[str]) -> BicameralEr
 
 
 def _too_large(work: Workload, model: Model) -> str:
-    """Where the weights are larger than all memory together."""
-    if model.network is None:
+    """Where the weights are larger than all memory together, as far as that is known."""
+    pools = [pool for pool in work.pools if pool.count]
+    if model.network is None or not all(pool.chip.memory_gb for pool in pools):
         return ""
     least = min(weights(model, p) for p in model.precisions)
-    memory = [p.chip.memory_gb.value * p.count for p in work.pools if p.chip.memory_gb]
+    memory = [p.chip.memory_gb.value * p.count for p in pools if p.chip.memory_gb]
     if least <= sum(memory) * 1e9:
         return ""
     return (

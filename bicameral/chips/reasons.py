@@ -44,6 +44,8 @@ def _whole(work: Workload, chosen: Solution, others: Sequence[Alternative]) -> s
         (a for a in others if a.fits and a.name != chosen.name and a.note != SAME),
         key=lambda a: _figure(a, least),
     )
+    if not ranked and any(a.note == SAME for a in others):
+        return f"{chosen.name}: all other ways come to the same: a split gains nothing"
     if not ranked:
         return f"{chosen.name}: of all ways the only one that takes the load"
     own = _figure(mine, least)
