@@ -30,7 +30,7 @@ from bicameral.engines.hf.spell import Piece
 from bicameral.engines.llama import check
 from bicameral.engines.llama.voice import PLAIN
 from bicameral.engines.llama_cpp import CORES
-from bicameral.errors import Broken, ConfigError, ModelError, TooLong, WeightsError
+from bicameral.errors import BicameralError, Broken, ConfigError, ModelError, TooLong, WeightsError
 from bicameral.model import admit
 from bicameral.types import (
     Card,
@@ -230,9 +230,16 @@ class Transformers:
             phase = "total"
             part = Reasoning(said.text) if said.thought else Text(said.text)
             yield Delta(part, by=name, logprobs=said.logprobs)
+        if isinstance(said, BicameralError):
+            raise said
         if not isinstance(said, Over):
-            raise said or Broken(name, "it was cancelled")
+            raise _failed(name, said) from said
         yield Done(usage=said.usage, reason=said.reason, by=name, served=self._card.serves)
+
+
+def _failed(name: str, said: BaseException | None) -> Broken:
+    """What no part of the engine expected, as an error of ours."""
+    return Broken(name, f"the answer broke off: {load.first_line(said) if said else 'cancelled'}")
 
 
 class _Run:

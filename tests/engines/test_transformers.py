@@ -96,6 +96,7 @@ async def test_the_likeliest_tokens_are_those_of_generate(
     assert answer.usage.prompt_tokens == theirs.prompt(text)["input_ids"].shape[1]
     assert answer.usage.completion_tokens == 24
     assert (answer.usage.cached_tokens, answer.usage.images, answer.reason) == (0, 0, "length")
+    assert answer.usage.cost is None  # nobody charges for it, so nobody says what
 
 
 async def test_the_cache_changes_nothing(model: Model, theirs: Theirs) -> None:
@@ -318,11 +319,17 @@ async def test_many_at_once_answer_as_alone(model: Model) -> None:
     assert [a.text for a in together] == [(await say(model, hello(t))).text for t in texts]
 
 
+class Unheard(Exception):
+    """What no part of the engine expects."""
+
+
 @pytest.mark.parametrize(
     ("raised", "error", "words"),
     [
         (torch.OutOfMemoryError("CUDA out of memory."), Overloaded, "memory of cpu is full"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Overloaded, "full"),
+        (MemoryError(), Overloaded, "full"),
+        (Unheard("who knows"), ModelError, "who knows"),
         (RuntimeError("CUDA error: unspecified launch failure"), Unreachable, "start anew"),
         (RuntimeError("mat1 and mat2 shapes"), ModelError, "mat1"),
     ],

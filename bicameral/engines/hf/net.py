@@ -33,6 +33,7 @@ _FAILED = (
     AttributeError,
     ArithmeticError,
     AssertionError,
+    MemoryError,
     OSError,
 )
 _EARLY = 2  # tokens; a mark that comes later is text
@@ -133,6 +134,7 @@ class Net:
             completion_tokens=steps.count,
             reasoning_tokens=steps.thoughts,
             images=len(asked.request.media),
+            cost=None,
         )
         return Over(used, steps.end())
 
@@ -171,7 +173,8 @@ class Net:
 
     def _fault(self, error: BaseException) -> ModelError:
         said = first_line(error)
-        if isinstance(error, self._loaded.torch.OutOfMemoryError) or _says(said, _FULL):
+        full = (MemoryError, self._loaded.torch.OutOfMemoryError)
+        if isinstance(error, full) or _says(said, _FULL):
             return Overloaded(
                 self._name,
                 f"the memory of {self._loaded.device} is full; ask for less, or lower 'context', "
