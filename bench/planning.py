@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import msgspec
 
@@ -46,7 +46,7 @@ def planned(work: Workload, times: int, repeats: int, seed: int) -> Iterator[str
     yield f"\n{asked:,.0f} requests an hour"
     seconds: list[tuple[float, float]] = []
     for _ in range(repeats):
-        start = perf_counter()
+        start, own = perf_counter(), process_time()
         try:
             solved = solve(more)
         except ChipError as error:
@@ -56,9 +56,11 @@ def planned(work: Workload, times: int, repeats: int, seed: int) -> Iterator[str
         middle = perf_counter()
         played = simulate(more, solved.chosen, seed=seed)
         seconds.append((middle - start, perf_counter() - middle))
+        busy = process_time() - own
     for name, place in (("plan", 0), ("simulation", 1)):
         took = [each[place] for each in seconds]
         yield f"  {name}: {min(took):.2f} to {max(took):.2f} s"
+    yield f"  of one processor, both: {busy:.2f} s"
     used = ", ".join(f"{n:,} x {pool}" for pool, n in solved.chosen.chips.items())
     yield f"  {found.chosen}: {used}; gap {found.gap:.2%}"
     off = [abs(g.first.at / g.planned_first - 1) for g in played]

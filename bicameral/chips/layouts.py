@@ -147,6 +147,11 @@ def _replicas(
     for (named, tensor), measured in rows.items():
         if tensor in sizes(pool):
             yield Rows(measured, encoding), (named, Layout(tensor=tensor))
+        else:
+            found.notes.append(
+                f"{model.name} was measured on {tensor} x {pool.name}, which is no size of replica "
+                "that is planned there: not used"
+            )
     for size in sizes(pool):
         for precision in model.precisions:
             for layout in layouts(model, size):

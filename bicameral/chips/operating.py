@@ -12,11 +12,12 @@ from statistics import NormalDist
 import msgspec
 
 from bicameral.chips.forecast import Spread
-from bicameral.chips.queueing import most_arrivals, waiting
+from bicameral.chips.queueing import Waiting, most_arrivals, waiting
 from bicameral.chips.replica import Replica, Speed
 from bicameral.chips.workload import Goal, Tokens
 
 _HALVINGS = 30
+_STEPS = 16
 # Fewer places than fit may take more: the first token waits for less. These parts are tried.
 _PARTS = (1.0, 0.75, 0.5, 0.25)
 
@@ -115,19 +116,56 @@ def rate(replica: Replica, places: int, held: Asked) -> Spread:
             places, service, held.variation, within=within, percentile=held.percentile
         )
 
-    value = taken(life.value)
+    value = min(taken(life.value), _settled(replica, places, held))
     return Spread(value, value * life.value / life.high, value * life.value / life.low)
+
+
+def _settled(replica: Replica, places: int, held: Asked) -> float:
+    """Requests a second at which places stay free at the percentile, though more run more slowly.
+
+    How many run varies about its mean n with the variance n / (1 - n S'/S), S being how long a
+    request runs among n: the linear approximation of dn/dt = arrivals - n/S. Half of those who may
+    miss the goal are left for what it leaves out. Small replicas, where it says little, are not
+    held to it.
+    """
+    if held.first is None or places < _STEPS:
+        return float("inf")
+    sure = _deviations(50 + held.percentile / 2)
+    for k in range(_STEPS, 1, -1):
+        n = places * k / _STEPS
+        life, margin = _margin(replica, n, held.written)
+        if margin > 0 and n + sure * sqrt(n / margin) <= places:
+            return n / life
+    least = places / _STEPS
+    return least / replica.at(least).life(held.written).value
+
+
+def _margin(replica: Replica, running: float, written: float) -> tuple[float, float]:
+    """How long a request runs among so many, and 1 - n S'/S: near 0 a crowd hardly disperses."""
+    less = max(1.0, running * (1 - 1 / _STEPS))
+    life, shorter = (replica.at(max(1.0, n)).life(written).value for n in (running, less))
+    if running <= less:
+        return life, 1.0
+    return life, 1 - running / life * (life - shorter) / (running - less)
+
+
+def _deviations(percentile: float) -> float:
+    return NormalDist().inv_cdf(percentile / 100)
 
 
 def predicted(replica: Replica, places: int, arrivals: float, held: Asked) -> Predicted:
     """What requests see when `arrivals` a second come to each replica of so many places."""
     running = _running(replica, places, arrivals, held)
-    spread = NormalDist().inv_cdf(held.percentile / 100) * sqrt(running)
-    # How many run varies like a Poisson number: nearly no place is missing at most times.
-    crowded = max(1.0, min(float(places), running + spread))
+    margin = _margin(replica, max(1.0, running), held.written)[1]
+    # A margin of nothing would let the crowd grow without bound: see _settled.
+    spread = sqrt(max(running, 1e-9) / max(margin, 1e-3))
+    crowded = max(1.0, min(float(places), running + _deviations(held.percentile) * spread))
     speed, slow = replica.at(max(1.0, running)), replica.at(crowded)
     full = replica.at(float(places)).life(held.written)
     queue = waiting(places, arrivals, full.value, held.variation, running=running)
+    if places >= _STEPS:
+        taken = 1 - NormalDist(running, spread).cdf(places)
+        queue = Waiting(max(queue.delayed, taken), queue.decay)
     late = queue.within(held.percentile)
     return Predicted(
         running=running,

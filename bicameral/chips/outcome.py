@@ -10,6 +10,7 @@ import msgspec
 from bicameral.chips.forecast import Spread
 from bicameral.chips.operating import Predicted, predicted
 from bicameral.chips.planned import Figure, Group, Money, Seen, figure
+from bicameral.chips.replica import Rows
 from bicameral.chips.solving import Solution, Taken, demand
 from bicameral.chips.workload import Pool, Way, Workload
 from bicameral.usage import half_even
@@ -205,17 +206,35 @@ def _whole(value: Fraction) -> int:
 
 
 def energy(work: Workload, solution: Solution) -> tuple[Figure | None, str]:
-    """Joules for 1,000 requests at the design power of all chips all the time; and its trust."""
-    watts, trust = 0.0, []
+    """Joules for 1,000 requests at the power of all chips all the time; and how that is known.
+
+    A replica's measured power counts; of other chips the design power, an upper estimate.
+    """
+    watts, said = 0.0, []
     for name, chips in solution.chips.items():
+        measured, of = _measured(solution, name)
+        watts += measured
+        said += [f"{name}: measured"] if of else []
         power = _pool(work, name).chip.power_w
-        if power is None:
+        if chips > of and power is None:
             return None, f"power of {name} is unknown"
-        watts += power.value * chips
-        trust.append(f"{name}: {power.trust.value}")
+        if chips > of and power is not None:
+            watts += power.value * (chips - of)
+            said.append(f"{name}: {power.trust.value}")
     value = watts * 3600 * 1000 / work.load.requests_per_hour
-    said = f"at most: design power all the time ({', '.join(trust)})"
-    return Figure(value, None, value, "modelled"), said
+    way: Way = "measured" if all(s.endswith(": measured") for s in said) else "modelled"
+    return Figure(value, None, value, way), f"at most: full power all the time ({', '.join(said)})"
+
+
+def _measured(solution: Solution, pool: str) -> tuple[float, int]:
+    """Watts of the replicas whose power was measured, and the chips that those have."""
+    watts, chips = 0.0, 0
+    for taken in solution.taken:
+        replica = taken.option.replica
+        if taken.option.pool == pool and isinstance(replica, Rows) and replica.watts is not None:
+            watts += taken.replicas * replica.watts
+            chips += taken.replicas * taken.option.chips
+    return watts, chips
 
 
 def mean_seconds(work: Workload, runs: Sequence[Running]) -> float:

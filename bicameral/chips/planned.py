@@ -112,8 +112,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A placement that takes the load within the goal, as far as is known.
 
     `requests`: the requests an hour that it can take. `cost`: nano-dollars, `energy`: joules for
-    1,000 requests; the energy is that of the thermal design power all the time, so an upper
-    estimate, known as well as `energy_trust` says. `chosen` names the alternative that this is.
+    1,000 requests; the energy is that of full power all the time (measured, else the thermal design
+    power), so an upper estimate, known as well as `energy_trust` says. `chosen` names the
+    alternative that this is.
     `gap`: the part by which a better plan could be at most.
     """
 

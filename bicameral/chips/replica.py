@@ -155,8 +155,9 @@ def _plus(spread: Spread, more: Spread, times: float) -> Spread:
 class Rows:
     """A replica as it was measured, straight lines between the measurements.
 
-    Below the fewest requests in flight that were measured, the speed of those holds: it is not
-    slower there. What a row lacks of a band stays without one: low and high are the value.
+    `watts`: the most that it drew, if every row says. Below the fewest requests in flight that
+    were measured, the speed of those holds: it is not slower there. What a row lacks of a band
+    stays without one: low and high are the value.
     """
 
     def __init__(self, rows: Sequence[Measured], encoding: Encoding | None = None) -> None:
@@ -166,6 +167,8 @@ class Rows:
         self.room: Room | None = None
         self.notes: tuple[str, ...] = ()
         self.way: Way = "measured" if all(r.kind == "measured" for r in self._rows) else "published"
+        stated = [r.watts for r in self._rows if r.watts is not None]
+        self.watts = max(stated) if len(stated) == len(self._rows) else None
         self.source = "; ".join(dict.fromkeys(f"{r.source}, {r.date}" for r in self._rows))
 
     def at(self, running: float) -> Speed:

@@ -264,6 +264,9 @@ def _check_measured(at: str, row: Measured, work: Workload) -> None:
     if row.chip not in {name for p in work.pools for name in (p.name, p.chip.id)}:
         hint = nearest(row.chip, tuple(p.name for p in work.pools))
         raise ConfigError(f"{where}: there is no such chip; {hint}")
+    known = {p.weights for p in model.precisions}
+    if row.precision and row.precision not in known:
+        raise ConfigError(f"{where} precision: '{row.precision}' is none of the model's precisions")
     wanted = ("items_s",) if model.reads else ("first_token_s", "token_s", "input", "output")
     for name in wanted:
         if getattr(row, name) is None:

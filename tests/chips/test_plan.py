@@ -129,13 +129,15 @@ def test_a_measurement_of_another_load_does_not_count() -> None:
 def test_a_cpu_is_planned_by_measurements_only() -> None:
     with pytest.raises(ChipError, match="measure"):
         plan(work(CPU))
-    slow = work(
-        CPU,
-        measured(token_s=0.04, first_token_s=0.5),
-        load=LOAD.replace("20000", "200"),
-    )
-    (group,) = plan(slow).groups
+    few = LOAD.replace("20000", "200")
+    found = plan(work(CPU, measured(token_s=0.04, first_token_s=0.5, watts=100), load=few))
+    (group,) = found.groups
     assert (group.pool, group.first.way) == ("cpu", "measured")
+    assert found.energy
+    assert found.energy.value == pytest.approx(found.chips * 100 * 3600 * 1000 / 200)
+    assert found.energy.way == "measured"
+    unknown = plan(work(CPU, measured(token_s=0.04, first_token_s=0.5), load=few))
+    assert unknown.energy is None
 
 
 def test_an_encoder_goes_where_it_costs_least() -> None:
