@@ -5,7 +5,8 @@ UV := 0.13.9
 # On a busy machine the threads of linear algebra wait for one another, a hundred times as long.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: run test test-large check clients lock clean bench-left bench-live bench-right
+.PHONY: run test test-large torch test-torch check clients lock clean bench-left bench-live \
+  bench-right bench-chips
 
 # The main job: real local models answer three real questions as one mind.
 run: .venv/.run
@@ -26,6 +27,19 @@ test: .venv/.dev clients
 test-large: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
 	$(BIN)/pytest -m large
+
+# torch takes 1.2 GB and two minutes, so the tests that want it have an environment of their own.
+TORCH := .venv-torch/bin
+torch: .venv-torch/.installed
+
+.venv-torch/.installed: requirements/torch.txt pyproject.toml
+	$(PYTHON) -m venv --clear .venv-torch
+	$(TORCH)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt -e .
+	@touch $@
+
+test-torch: .venv-torch/.installed
+	$(ONE) $(TORCH)/pytest tests/engines/hf tests/engines/test_transformers.py
+	$(ONE) $(TORCH)/pytest tests/engines/test_contract.py -k transformers
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
@@ -92,12 +106,13 @@ $(NODE): tests/clients/node/package-lock.json
 	cd tests/clients/node && npm ci --silent
 	@touch $@
 
-# Pins every dependency by hash, for make run and for make test.
+# Pins every dependency by hash, for make run and for make test (all extras but transformers').
+EXTRAS := check cluster embed embed-fast hear hub learn llama postgres see spiking telemetry watch
 lock: .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	  --extra llama --extra embed --extra embed-fast --extra see pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-	  --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	  $(EXTRAS:%=--extra %) --group dev pyproject.toml -o requirements/dev.txt
 
 clean:
-	rm -rf .venv .venv-clients .bench tests/clients/node/node_modules
+	rm -rf .venv .venv-clients .venv-torch .bench tests/clients/node/node_modules

@@ -55,6 +55,9 @@ HEAVY = {
     "sqlalchemy",
     "psycopg",
     "opentelemetry",
+    "ray",
+    "torch",
+    "transformers",
 }
 
 

