@@ -3,8 +3,8 @@
     python bench/bakeoff.py --out FOLDER [--repeats 3] [WORKLOAD.toml]
 
 Starts CTranslate2 (bench/bakeoff_ct2.py, formats and threads as below) and `bicameral serve` on
-loopback, adds them to the workload's contestants, and runs `bicameral bakeoff`'s own contest. Takes
-about seven minutes; nothing else should run.
+loopback, adds them to the workload's contestants, and runs `bicameral bakeoff`'s own contest.
+Nothing else should run: threads of llama.cpp that wait for one without a core spin meanwhile.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from bicameral.chips.resample import Interval, Plan, between, percentile, plans,
 _TIMES = 1000
 _LATE = 0.05  # of the median latency: more lateness than that and the load was not open
 _APART = 1.1  # how many times longer answers may be before latencies do not compare
+_TELL_P95, _TELL_P99 = 20, 100  # requests, for one of them to lie beyond the percentile
 _BUSY = 0.5  # of the cores that were taken before the bake-off began
 
 
@@ -184,6 +185,10 @@ def remarks(bakeoff: Bakeoff) -> Iterator[str]:
             yield f"{each.name} is left out: {each.left_out}"
     shown = list(cells(bakeoff))
     yield from _deadline(bakeoff, shown)
+    few = min((cell.requests for cell in shown), default=_TELL_P99)
+    if few < _TELL_P99:
+        which = "p95 and p99 are" if few < _TELL_P95 else "p99 is"
+        yield f"of {few} requests a rate, {which} no more than the slowest: raise load.count"
     yield from _failures(bakeoff, shown)
     yield from _lengths(shown)
     late = [c for c in shown if c.p50.value is not None and c.late > _LATE * c.p50.value]

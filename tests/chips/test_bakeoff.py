@@ -281,6 +281,12 @@ def test_a_deadline_that_nobody_meets_is_said():
     assert verdict.winner == "a"  # by latency
 
 
+@pytest.mark.parametrize(("count", "says"), [(4, "p95 and p99 are"), (20, "p99 is"), (40, None)])
+def test_a_percentile_of_few_is_called_that(count, says):
+    said = [r for r in remarks(baked(load_rows("a", 1.0, count=count), ["a"])) if "slowest" in r]
+    assert [says in remark for remark in said] == ([True] if says else [])
+
+
 def test_energy_is_the_sum_of_blocks_or_unknown():
     (cell,) = cells(baked(load_rows("a", 1.0), ["a"], watts=5.0))
     assert cell.joules == 15.0
