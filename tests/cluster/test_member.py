@@ -81,11 +81,11 @@ async def test_they_are_read_there_without_a_copy_and_cannot_be_written(nodes) -
 
 
 def mapped(at: int) -> str:
-    """The name of the file that is mapped at an address."""
+    """What is mapped at an address."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, end = (int(each, 16) for each in line.split()[0].split("-"))
         if start <= at < end:
-            return line.split()[-1]
+            return line
     return ""
 
 
