@@ -185,7 +185,10 @@ def _taken(work: Workload, solution: Solution, end: str) -> float:
 
 
 def money(work: Workload, solution: Solution) -> Money | None:
-    """Nano-dollars for 1,000 requests; its band is that of the chips needed. None: no price."""
+    """Nano-dollars for 1,000 requests; its band is that of the chips needed. None: no price.
+
+    More chips where these take too little at the low end, fewer where they take more at the high.
+    """
     hourly = Fraction(0)
     for name, chips in solution.chips.items():
         price = _pool(work, name).price
@@ -193,12 +196,20 @@ def money(work: Workload, solution: Solution) -> Money | None:
             return None
         hourly += price * chips
     value = hourly * 1000 / Fraction(work.load.requests_per_hour)
-    able = capacity(work, solution)
-    low, high = (
-        None if end is None or not end else _whole(value * Fraction(able.value / end))
-        for end in (able.high, able.low)
+    able, asked = capacity(work, solution), work.load.requests_per_hour
+    if able.low is None or able.high is None or not able.low:
+        return Money(_whole(value), None, None, able.way)
+    fewer = max(asked / able.high, _single(solution))
+    low, high = value * Fraction(min(1.0, fewer)), value * Fraction(max(1.0, asked / able.low))
+    return Money(_whole(value), _whole(low), _whole(high), able.way)
+
+
+def _single(solution: Solution) -> float:
+    """The part of the chips that one replica (or node) of each group has: fewer cannot do."""
+    least = sum(node.chips for node, _ in solution.nodes) or sum(
+        taken.option.chips for taken in solution.taken
     )
-    return Money(_whole(value), low, high, able.way)
+    return least / sum(solution.chips.values())
 
 
 def _whole(value: Fraction) -> int:

@@ -150,7 +150,9 @@ def _network(row: _Model, folder: Path) -> Network | None:
         if path.suffix == ".gguf":
             from bicameral.engines.llama.gguf import metadata
 
-            return of_gguf(row.name, metadata(path))
+            said = metadata(path)
+            lists = {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}
+            return of_gguf(row.name, lists)
         return of_config(row.name, bare | _json(path))
     return of_config(row.name, bare | row.network)
 

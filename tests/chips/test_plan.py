@@ -47,7 +47,7 @@ def test_every_figure_has_a_band_and_says_how_it_is_known() -> None:
         assert figure.low < figure.value < figure.high
     assert found.cost
     assert found.cost.low
-    assert found.cost.low < found.cost.value < (found.cost.high or 0)
+    assert found.cost.low <= found.cost.value <= (found.cost.high or 0)
     assert found.energy
     assert (found.energy.low, found.energy.high) == (None, found.energy.value)
     assert "at most" in found.energy_trust
@@ -76,6 +76,16 @@ def test_cost_is_what_the_chips_cost() -> None:
     found = plan(work(H100))
     assert found.cost
     assert found.cost.value == found.chips * 2_000_000_000 * 1000 // 20000
+
+
+def test_the_band_of_the_cost_is_that_of_the_chips_needed() -> None:
+    idle = plan(work(H100, load=LOAD.replace("20000", "20"))).cost
+    assert idle
+    assert idle.low == idle.value == idle.high
+    tight = plan(work(H100, load=LOAD.replace("20000", "200000"))).cost
+    assert tight
+    assert tight.low
+    assert tight.low < tight.value < (tight.high or 0)
 
 
 def test_the_baseline_is_always_among_the_alternatives() -> None:
