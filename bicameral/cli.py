@@ -1,5 +1,5 @@
 """The command line: ask, chat, watch, models, serve, check, pull, explain, feedback, learn, eval,
-ledger, keys, prices, chips.
+ledger, keys, prices, chips, bakeoff, plan.
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 answered, 1 a model failed, 2 the
 call or the config is wrong, 130 interrupted.
@@ -20,6 +20,7 @@ import typer
 from bicameral import account, build, terminal
 from bicameral.asking import asking, clip, image, sound
 from bicameral.brain import Brain, load_config
+from bicameral.chips_cli.bakeoff import bakeoff
 from bicameral.chips_cli.find import chips
 from bicameral.config import Config, nano
 from bicameral.errors import BicameralError, ModelError, RequestError
@@ -337,6 +338,7 @@ app.command()(feedback)
 app.command()(learn)
 app.command("eval")(evaluate)
 app.command()(chips)
+app.command()(bakeoff)
 app.add_typer(ledger, name="ledger")
 app.add_typer(keys, name="keys")
 app.add_typer(prices, name="prices")
