@@ -22,6 +22,7 @@ from bicameral.asking import asking, clip, image, sound
 from bicameral.brain import Brain, load_config
 from bicameral.chips_cli.bakeoff import bakeoff
 from bicameral.chips_cli.find import chips
+from bicameral.chips_cli.plan import plan
 from bicameral.config import Config, nano
 from bicameral.errors import BicameralError, ModelError, RequestError
 from bicameral.evals.command import evaluate
@@ -339,6 +340,7 @@ app.command()(learn)
 app.command("eval")(evaluate)
 app.command()(chips)
 app.command()(bakeoff)
+app.command()(plan)
 app.add_typer(ledger, name="ledger")
 app.add_typer(keys, name="keys")
 app.add_typer(prices, name="prices")
