@@ -298,7 +298,7 @@ async def _grow(config: Config, kept: Mapping[str, _Member], note: Note) -> _Tre
             if old is not None and old.table == table:
                 members[name] = old
                 continue
-            members[name] = await _open(name, table, config.source, note)
+            members[name] = await _open(name, table, config, note)
             undo.push_async_callback(members[name].stack.aclose)
         own = await undo.enter_async_context(AsyncExitStack())
         tree = _Tree(config, members, await _fetcher(config, own), own)
@@ -316,9 +316,10 @@ async def _fetcher(config: Config, stack: AsyncExitStack) -> Fetcher | None:
     return await stack.enter_async_context(fetch.open(config.right))
 
 
-async def _open(name: str, table: Mapping[str, Any], source: str, note: Note) -> _Member:
+async def _open(name: str, table: Mapping[str, Any], config: Config, note: Note) -> _Member:
     stack = AsyncExitStack()
-    model = await stack.enter_async_context(build.member(name, table, source))
+    opening = build.member(name, table, config.source, config.cluster)
+    model = await stack.enter_async_context(opening)
     return _Member(table, Meter(model, note), stack)
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bicameral import engines, policies
-from bicameral.config import Config, LedgerOptions, MindOptions, convert
+from bicameral.config import (
+    ClusterOptions,
+    Config,
+    LedgerOptions,
+    MemberOptions,
+    MindOptions,
+    convert,
+)
 from bicameral.errors import ChipError, ConfigError, WeightsError
 from bicameral.ledger import prices
 from bicameral.left.again import Absent
@@ -28,10 +35,13 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 
 
-def member(name: str, table: Mapping[str, Any], source: str) -> AbstractAsyncContextManager[Model]:
+def member(
+    name: str, table: Mapping[str, Any], source: str, cluster: ClusterOptions | None = None
+) -> AbstractAsyncContextManager[Model]:
     """The model of a [models.NAME] table, not opened yet; ConfigError if the table is wrong.
 
-    Opening it may raise ConfigError too, or WeightsError; both name `source`.
+    One that says `cluster` runs in `cluster`, if there is one. Opening it may raise ConfigError
+    too, WeightsError or ChipError; all name `source`.
     """
     where = f"models.{name}"
     kind = table.get("engine")
@@ -47,6 +57,8 @@ def member(name: str, table: Mapping[str, Any], source: str) -> AbstractAsyncCon
         options.price()
     except ValueError as error:
         raise ConfigError(f"{source}: [{where}] {error}") from error
+    if options.cluster is not False and cluster is not None:
+        return _far(name, table, options, cluster, source)
     if options.apart is False:
         return _opened(engine.open(name, options), source)
     return _apart(name, table, options.apart, source)
@@ -61,6 +73,25 @@ def _apart(
     settings = convert(chosen, apart.Settings, source, f"models.{name}.apart")
     plain = {key: value for key, value in table.items() if key != "apart"}
     return _opened(apart.open(name, plain, settings, source), source)
+
+
+def _far(
+    name: str,
+    table: Mapping[str, Any],
+    options: MemberOptions,
+    cluster: ClusterOptions,
+    source: str,
+) -> AbstractAsyncContextManager[Model]:
+    from bicameral.cluster import member as far
+    from bicameral.cluster.settings import Settings
+
+    where = f"models.{name}.cluster"
+    if options.apart is not False:
+        raise ConfigError(f"{source}: [{where}] it is apart there anyway: leave one of both out")
+    chosen = options.cluster if isinstance(options.cluster, dict) else {}
+    settings = convert(chosen, Settings, source, where)
+    plain = {key: value for key, value in table.items() if key != "cluster"}
+    return _opened(far.open(name, plain, settings, cluster, source), source)
 
 
 @asynccontextmanager

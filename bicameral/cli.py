@@ -277,7 +277,7 @@ async def _check(config: Config) -> bool:
     for name, table in config.models.items():
         try:
             with terminal.waiting(f"{name}…"):
-                async with build.member(name, table, config.source) as model:
+                async with build.member(name, table, config.source, config.cluster) as model:
                     opened[name] = model
                     found = await probe(model)
         except BicameralError as error:
@@ -303,12 +303,15 @@ def _finding(found: Probe, model: Model | None) -> str:
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="The Ray cluster: auto, local or HOST:PORT; else [cluster].")
+    ] = None,
     config: ConfigPath = None,
 ) -> None:
     """Serve the minds behind an OpenAI-compatible endpoint."""
     from bicameral.server.serve import serve as run_server
 
-    run_server(config, host=host, port=port)
+    run_server(config, host=host, port=port, ray=ray)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from bicameral.errors import ConfigError
 from bicameral.options import POLICIES as POLICIES
 from bicameral.options import CheckOptions as CheckOptions
 from bicameral.options import Closed as Closed
+from bicameral.options import ClusterOptions as ClusterOptions
 from bicameral.options import FetchOptions as FetchOptions
 from bicameral.options import JournalOptions as JournalOptions
 from bicameral.options import LedgerOptions as LedgerOptions
@@ -40,6 +41,7 @@ class Config(Struct, frozen=True, kw_only=True):
     journal: JournalOptions = JournalOptions()
     right: RightOptions = RightOptions()
     ledger: LedgerOptions | None = None
+    cluster: ClusterOptions | None = None
     watch: Mapping[str, Any] = {}
     source: str = "(embedded default)"
 
@@ -67,7 +69,7 @@ def parse(text: str, source: str) -> Config:
         raise ConfigError(f"{source}: is not valid TOML: {error}") from error
     _known(
         tables,
-        ("models", "minds", "server", "journal", "ledger", "right", "watch"),
+        ("models", "minds", "server", "journal", "ledger", "right", "cluster", "watch"),
         source,
         "the file",
     )
@@ -79,7 +81,7 @@ def parse(text: str, source: str) -> Config:
     server = convert(tables.get("server", {}), ServerOptions, source, "server")
     journal = convert(tables.get("journal", {}), JournalOptions, source, "journal")
     right = convert(tables.get("right", {}), RightOptions, source, "right")
-    ledger = tables.get("ledger")
+    ledger, cluster = tables.get("ledger"), tables.get("cluster")
     config = Config(
         models=models,
         minds=minds,
@@ -87,6 +89,7 @@ def parse(text: str, source: str) -> Config:
         journal=journal,
         right=right,
         ledger=None if ledger is None else convert(ledger, LedgerOptions, source, "ledger"),
+        cluster=None if cluster is None else convert(cluster, ClusterOptions, source, "cluster"),
         watch=tables.get("watch", {}),
         source=source,
     )

@@ -41,6 +41,8 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
     Bicameral (`bicameral prices`). `watts` is what its chip draws while it answers. `quality`
     is the probability that its answers are right, for minds that have not learned it. `apart`: it
     runs in a process of its own, as its [models.NAME.apart] table says, or with true as usual.
+    `cluster`: where the file has a [cluster], it runs there, as its [models.NAME.cluster] table
+    says, or with true as usual; where it has none, here.
     """
 
     engine: str
@@ -58,6 +60,7 @@ class MemberOptions(Closed, frozen=True, kw_only=True):
     watts: Annotated[float, Meta(gt=0)] | None = None
     quality: Annotated[float, Meta(ge=0, le=1)] | None = None
     apart: bool | dict[str, Any] = False
+    cluster: bool | dict[str, Any] = False
 
     def price(self) -> Price | None:
         """The price in nano-dollars; None if it is not given."""

@@ -10,7 +10,10 @@ from pathlib import Path
 import msgspec
 
 from bicameral import engines
+from bicameral.cluster.settings import Bounds
+from bicameral.cluster.settings import Settings as Replicas
 from bicameral.config import (
+    ClusterOptions,
     JournalOptions,
     LedgerOptions,
     MemberOptions,
@@ -39,10 +42,13 @@ def page() -> str:
         for name in engines.ENGINES
     ]
     parts.append(_section("[models.NAME.apart]", Settings, ()))
+    parts.append(_section("[models.NAME.cluster]", Replicas, ()))
+    parts.append(_section("[models.NAME.cluster.replicas]", Bounds, ()))
     parts.append(_section("[minds.NAME]", MindOptions, ()))
     parts.append(_section("[server]", ServerOptions, ()))
     parts.append(_section("[journal]", JournalOptions, ()))
     parts.append(_section("[ledger]", LedgerOptions, ()))
+    parts.append(_section("[cluster]", ClusterOptions, ()))
     parts.append(_section("[right]", RightOptions, ()))
     parts.append(_section("[watch]", WatchOptions, ()))
     return "\n".join(parts)

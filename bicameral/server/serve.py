@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvicorn
 from msgspec.structs import replace
 
 from bicameral.brain import Brain, load_config
-from bicameral.config import Config, ServerOptions
+from bicameral.config import ClusterOptions, Config, ServerOptions, convert
 from bicameral.errors import BicameralError, ConfigError
 from bicameral.ledger import telemetry
 from bicameral.server import log
@@ -37,10 +38,15 @@ class Server:
     """A Brain behind a socket; `url` is where it answers. `metrics` are told of every call."""
 
     def __init__(
-        self, brain: Brain, options: ServerOptions, metrics: Metrics | None = None
+        self,
+        brain: Brain,
+        options: ServerOptions,
+        metrics: Metrics | None = None,
+        ray: str | None = None,
     ) -> None:
         self._brain = brain
         self._options = options
+        self._ray = ray
         self.app = App(brain, options, metrics)
         self._socket = _bind(options.host, options.port)
         host, port = self._socket.getsockname()[:2]
@@ -99,7 +105,7 @@ class Server:
     async def _reload(self, path: Path | None) -> None:
         before = self._brain.config
         try:
-            config = load_config(path)
+            config = _on(load_config(path), self._ray)
             await self._brain.reload(config)
         except BicameralError as error:
             logger.error("the old config stays: %s", error)
@@ -162,32 +168,47 @@ def serve(
     *,
     host: str | None = None,
     port: int | None = None,
+    ray: str | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the config file until SIGTERM or SIGINT; `ready` gets the url.
 
+    `ray` is the address of the cluster that members may run in, before that of [cluster].
     Raises ConfigError or WeightsError before anything is bound.
     """
     log.configure()
-    loaded = load_config(config)
+    loaded = _on(load_config(config), ray)
     options = loaded.server
     if host is not None:
         options = replace(options, host=host)
     if port is not None:
         options = replace(options, port=port)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(loaded, options, ready))
+        runner.run(_serve(loaded, options, ray, ready))
+
+
+def _on(config: Config, ray: str | None) -> Config:
+    """The config with the cluster at `ray`, if one is given, for the members that may use one."""
+    if ray is None:
+        return config
+    if not any(table.get("cluster") for table in config.models.values()):
+        raise ConfigError(f"{config.source}: --ray: no [models.NAME] table says cluster = true")
+    given = {**msgspec.structs.asdict(config.cluster or ClusterOptions()), "address": ray}
+    return replace(config, cluster=convert(given, ClusterOptions, config.source, "cluster"))
 
 
 async def _serve(
-    config: Config, options: ServerOptions, ready: Callable[[str], None] | None
+    config: Config,
+    options: ServerOptions,
+    ray: str | None,
+    ready: Callable[[str], None] | None,
 ) -> None:
     metrics = Metrics()
     async with (
         telemetry.opened() as traces,
         Brain.open(config, tell=log.decision, note=metrics.called, traces=traces) as brain,
     ):
-        server = Server(brain, options, metrics)
+        server = Server(brain, options, metrics, ray)
         _spare_the_collector()
         _listen_to_signals(server, Path(config.source))
         logger.info("listening on %s", server.url)
