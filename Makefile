@@ -69,7 +69,14 @@ bench-right: .venv/.dev
 	$(BIN)/uv pip install --quiet --python .bench/right --no-deps $(filter sinabs%,$(RIVALS)) -e .
 	for part in $(RIGHT); do $(ONE) .bench/right/bin/python bench/$$part.py; done
 
-# bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed · bench-embedded
+# Forecasts against published measurements, in the folder that BICAMERAL_DATA names; then a plan for
+# a thousand nodes, members on Ray, and a bake-off of what runs here.
+bench-chips: .venv/.dev
+	@$(BIN)/bicameral pull smollm2-135m
+	for part in chips planning cluster bakeoff; do $(BIN)/python bench/$$part.py || exit 1; done
+
+# bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed · bench-embedded · bench-ledger
+# bench-settlement
 bench-%: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
 	$(BIN)/python bench/$*.py
