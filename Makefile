@@ -73,10 +73,11 @@ bench-right: .venv/.dev
 # a thousand nodes, members on Ray, and a bake-off of what runs here.
 bench-chips: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m
-	for part in chips planning cluster bakeoff; do $(BIN)/python bench/$$part.py || exit 1; done
+	for part in chips planning cluster; do $(BIN)/python bench/$$part.py || exit 1; done
+	$(BIN)/python bench/bakeoff.py --out .bench/bakeoff
 
-# bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed · bench-embedded · bench-ledger
-# bench-settlement
+# bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed · bench-embedded ·
+# bench-ledger · bench-settlement
 bench-%: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
 	$(BIN)/python bench/$*.py
