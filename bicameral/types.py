@@ -33,6 +33,7 @@ from bicameral.usage import Call as Call
 from bicameral.usage import Price as Price
 from bicameral.usage import Rates as Rates
 from bicameral.usage import Usage as Usage
+from bicameral.usage import spent_at_most as spent_at_most
 from bicameral.usage import total_cost as total_cost
 
 

@@ -158,7 +158,8 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `usage` is what the model reported. Where it ended without a report and `estimate` is not None,
     that is what it consumed as far as what went in and came out tells, and `cost` is the cost of
-    that: an estimate, never in the place of a reported 0. `served` is the model that the provider
+    that: an estimate, never in the place of a reported 0; `most` is what it cannot have cost more
+    than, None if nothing bounds it. `served` is the model that the provider
     says it ran, `mismatch` that it is another than was asked for. `chip_seconds` and `joules` are
     None where the chip is not ours or not known.
     """
@@ -170,6 +171,7 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float | None = None
     first_token: float | None = None
     cost: int | None = None
+    most: int | None = None
     served: str | None = None
     mismatch: bool = False
     ended: Ended = "finished"
@@ -184,6 +186,14 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.estimate is not None:
             return "estimated"
         return "unknown" if self.usage.total_tokens is None else "reported"
+
+
+def spent_at_most(calls: Iterable[Call]) -> int | None:
+    """What the calls cannot have cost more than, for who must not pass a budget; None: unknown."""
+    total: int | None = 0
+    for call in calls:
+        total = _plus(total, call.cost if call.estimate is None else call.most)
+    return total
 
 
 def total_cost(calls: Iterable[Call]) -> int | None:

@@ -27,7 +27,7 @@ from bicameral.errors import (
 )
 from bicameral.ledger.estimate import Said, completed
 from bicameral.ledger.served import same
-from bicameral.model import Model
+from bicameral.model import Model, worst_cost
 from bicameral.types import (
     NO_USAGE,
     Audio,
@@ -160,6 +160,7 @@ class Meter:
             seconds=seconds,
             first_token=None if run.first is None else round(run.first - run.began, 6),
             cost=_cost(card, guess or usage, busy),
+            most=None if guess is None else worst_cost(card, run.request),
             served=served,
             mismatch=bool(served) and self._differs(served or "", card),
             ended=run.ended,
@@ -179,6 +180,7 @@ class Meter:
             usage=usage,
             estimate=guess,
             cost=_cost(card, guess or usage, _busy(card, 0.0)),
+            most=None if guess is None else worst_cost(card, run.request),
             ended="failed",
             error=str(error),
             chip=card.chip,

@@ -40,6 +40,7 @@ from bicameral.types import (
     Request,
     Text,
     Usage,
+    spent_at_most,
     total_cost,
 )
 
@@ -134,7 +135,7 @@ class Mind:
         """The case with what the answers so far have left of the request's budget."""
         if request.budget is None or not case.answers:
             return case
-        spent = total_cost(_calls(case.answers))
+        spent = spent_at_most(_calls(case.answers))
         if spent is None:
             raise BudgetError(
                 "a member's cost is unknown, so nothing more can be spent within a budget"

@@ -33,7 +33,7 @@ from bicameral.types import (
     Request,
     Text,
     Video,
-    total_cost,
+    spent_at_most,
 )
 
 _NAMES: dict[type, tuple[str, Modality]] = {
@@ -182,7 +182,7 @@ def _within(request: Request, calls: list[Call]) -> Request:
     """What the perceivers cost is gone from the budget; an unknown cost leaves nothing."""
     if request.budget is None or not calls:
         return request
-    spent = total_cost(calls)
+    spent = spent_at_most(calls)
     return request.within(budget=0 if spent is None else max(0, request.budget - spent))
 
 

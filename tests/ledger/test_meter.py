@@ -26,9 +26,11 @@ from bicameral.types import (
     Reach,
     Relay,
     Request,
+    Sampling,
     Text,
     Tool,
     Usage,
+    spent_at_most,
 )
 from tests.engines.models import opened
 
@@ -357,3 +359,12 @@ async def test_the_power_that_a_chip_draws_is_on_the_card(engine, monkeypatch):
     keys = {} if engine == "scripted" else {"url": "http://127.0.0.1:1/v1", "model": "m"}
     async with opened(engine, watts=9.5, **keys) as leaf:
         assert leaf.card.watts == 9.5
+
+
+async def test_an_estimate_names_what_it_cannot_have_cost_more_than():
+    request = HELLO.but(sampling=Sampling(max_tokens=50))
+    _, call = await booked(request, reply="a b c", die_after=1, **PRICED)
+    assert 0 < call.cost <= call.most == spent_at_most([call])
+    assert spent_at_most([call, call.__class__(model="free", cost=3)]) == call.most + 3
+    _, unbounded = await booked(reply="a b c", die_after=1, **PRICED)
+    assert spent_at_most([unbounded]) is None
