@@ -20,6 +20,10 @@ from bicameral.config import Closed, convert, nano, nearest
 from bicameral.errors import ConfigError
 from bicameral.usage import half_even
 
+# Engines that run here and cost nothing unless their table says otherwise.
+FREE = frozenset(
+    {"llama_cpp", "embed", "ocr", "tags", "faces", "whisper", "vad", "spiking"},
+)
 DOLLARS = "USD"
 Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,12})?$")]
 Page = Annotated[str, Meta(pattern=r"^https://\S+$")]

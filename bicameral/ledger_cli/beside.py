@@ -78,7 +78,7 @@ def _against(mind: Alternative, alone: Alone, what: str, behind: int) -> Line:
     """The saving in words: one that is negative is called what it is."""
     which, name = f"{plain(alone.member)}{what}", plain(mind.mind)
     if alone.saved is None:
-        return f"what {which}, would have cost is not known", "dim"
+        return f"what {which}{',' if what else ''} would have cost is not known", "dim"
     if alone.saved == 0:
         return f"{name} cost as much as asking only {which}", ""
     than, style = ("more", "red") if alone.saved < 0 else ("less", "green")

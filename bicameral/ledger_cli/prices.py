@@ -17,15 +17,11 @@ from bicameral import engines, terminal
 from bicameral.brain import load_config
 from bicameral.config import Config, MemberOptions, convert
 from bicameral.errors import ConfigError
-from bicameral.ledger.prices import DOLLARS, Row, filled, table
+from bicameral.ledger.prices import DOLLARS, FREE, Row, filled, table
 from bicameral.ledger_cli.opening import ConfigPath
 
 app = typer.Typer(no_args_is_help=True, help="What models cost, who says so, and since when.")
 
-# Engines that run here and cost nothing unless their table says otherwise.
-FREE = frozenset(
-    {"llama_cpp", "embed", "ocr", "tags", "faces", "whisper", "vad", "spiking"},
-)
 OLD_DAYS = 180
 
 

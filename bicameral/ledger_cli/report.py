@@ -25,6 +25,7 @@ from bicameral.ledger.alternative import (
     habits,
 )
 from bicameral.ledger.entry import LOCAL
+from bicameral.ledger.prices import FREE, filled
 from bicameral.ledger.report import WAYS, By, Row, Spend, Sum, bookings, spend
 from bicameral.ledger.store import Store
 from bicameral.ledger_cli.beside import show_alternative
@@ -114,10 +115,12 @@ def _price(config: Config, name: str) -> Price | None:
     if "engine" not in table:
         raise ConfigError(f"{config.source}: [{where}] engine: say which engine runs this model")
     try:
+        table = filled(table, where, config.source)
         options = convert(table, engines.find(table["engine"]).Options, config.source, where)
-        return options.price()
+        price = options.price()
     except ValueError as error:
         raise ConfigError(f"{config.source}: [{where}] {error}") from error
+    return Price(input=0, output=0) if price is None and options.engine in FREE else price
 
 
 def _known(path: Path) -> dict[str, Quality]:
