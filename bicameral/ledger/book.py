@@ -62,7 +62,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
 class Book:
     """The book of one process. `clock` gives Unix milliseconds.
 
-    `keyring` is looked at again every two seconds, so that long a revoked key may still work.
+    `keyring` is at most two seconds old, so that long a revoked key may still work.
     `fault` says why nothing can be written now, if so. `patience` is the seconds that the database
     may take before that is said. LedgerError or ConfigError if it cannot be opened.
     """

@@ -144,7 +144,11 @@ def _memory(meminfo: str) -> tuple[float | None, float | None]:
     """All memory, and what programs can still get, in GB."""
     lines = fields(meminfo)
     total, free = (lines.get(name, "").split() for name in ("MemTotal", "MemAvailable"))
-    return tuple(int(words[0]) * 1024 / 1e9 if words else None for words in (total, free))  # type: ignore[return-value]
+    return _gb(total), _gb(free)
+
+
+def _gb(words: list[str]) -> float | None:
+    return int(words[0]) * 1024 / 1e9 if words else None
 
 
 def _power(sys: Path) -> float | None:
