@@ -46,6 +46,41 @@ class Video(Struct, frozen=True, tag="video"):
     media_type: str | None = None
 
 
+class Progress(Struct, frozen=True, tag="progress"):
+    """In a Delta: `done` of `total` steps of the work are behind it; no part of the answer."""
+
+    done: int
+    total: int
+
+
+VideoTask = Literal[
+    "predict", "backward", "interpolate", "unconditional", "image", "frames", "complete"
+]
+VideoFormat = Literal["mp4", "gif", "npz", "png"]
+
+
+class VideoSpec(Struct, frozen=True, kw_only=True):
+    """How a clip is to be made of the references in the last message; None leaves it to the model.
+
+    `frames` counts all of the clip, given ones too; `width` and `height` are pixels, `steps` those
+    of the sampler, `guidance` is 1 for none. `task` says which frames the references are: the first
+    (predict), the last (backward), those `keep` names by number (interpolate, image, frames), or
+    what `mask` leaves at 0 of a whole clip (complete). `mask` is a .npy or .npz file of (frames,
+    height, width), or a picture for every frame; 1, or white: generate, 0: keep.
+    """
+
+    frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    task: VideoTask | None = None
+    keep: tuple[int, ...] | None = None
+    mask: bytes | None = None
+    format: VideoFormat = "mp4"
+
+
 class ToolCall(Struct, frozen=True, tag="tool_call"):
     """A call the model wants made. In a Delta: a fragment; those of one `index` are joined."""
 
@@ -92,7 +127,18 @@ class Percept(Struct, frozen=True, kw_only=True, tag="percept"):
     language: str = ""
 
 
-Part = Text | Reasoning | Image | Audio | Video | ToolCall | ToolResult | Embedding | Percept
+Part = (
+    Text
+    | Reasoning
+    | Image
+    | Audio
+    | Video
+    | Progress
+    | ToolCall
+    | ToolResult
+    | Embedding
+    | Percept
+)
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 

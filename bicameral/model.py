@@ -184,6 +184,7 @@ class Fold:
         self._calls: dict[int, ToolCall] = {}
         self._embeddings: list[Embedding] = []
         self._percepts: list[Percept] = []
+        self._videos: list[Video] = []
         self._logprobs: list[TokenLogprob] = []
         self._by = model
         self._done: Done | None = None
@@ -217,6 +218,8 @@ class Fold:
                 self._embeddings.append(part)
             case Percept():
                 self._percepts.append(part)
+            case Video():
+                self._videos.append(part)
 
     def answer(self, error: Exception | None = None) -> Answer:
         """What was folded so far; with `error` if that ended the stream."""
@@ -229,6 +232,7 @@ class Fold:
             tool_calls=tuple(self._calls.values()),
             embeddings=tuple(self._embeddings),
             percepts=tuple(self._percepts),
+            videos=tuple(self._videos),
             logprobs=tuple(self._logprobs),
             usage=done.usage if done else Usage(),
             reason=reason,

@@ -21,12 +21,14 @@ from bicameral.content import Message as Message
 from bicameral.content import Part as Part
 from bicameral.content import Percept as Percept
 from bicameral.content import PerceptKind as PerceptKind
+from bicameral.content import Progress as Progress
 from bicameral.content import Reasoning as Reasoning
 from bicameral.content import Role as Role
 from bicameral.content import Text as Text
 from bicameral.content import ToolCall as ToolCall
 from bicameral.content import ToolResult as ToolResult
 from bicameral.content import Video as Video
+from bicameral.content import VideoSpec as VideoSpec
 from bicameral.decision import Decision
 from bicameral.usage import NO_USAGE as NO_USAGE
 from bicameral.usage import Call as Call
@@ -128,6 +130,7 @@ class Request(Struct, frozen=True, kw_only=True):
     `extra` holds provider fields we do not model, as decoded JSON: a card says which it takes. One
     inside another field is named by its path, such as messages[].content[].x. `id` is the caller's
     own name for it, `booking` ours, which no two share: every call made for it is booked there.
+    `video` says how the clip is to be made that `output` asks for.
     """
 
     messages: tuple[Message, ...]
@@ -137,6 +140,7 @@ class Request(Struct, frozen=True, kw_only=True):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     format: JsonFormat | None = None
+    video: VideoSpec | None = None
     n: int = 1
     reach: Reach = Reach.PUBLIC
     deadline: float | None = None
@@ -242,6 +246,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
     percepts: tuple[Percept, ...] = ()
+    videos: tuple[Video, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     usage: Usage = Usage()
     reason: Finish | None = None

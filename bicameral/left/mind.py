@@ -245,6 +245,8 @@ def _as_events(answer: Answer, request: Request) -> Iterator[Event]:
         yield Delta(vector, by=answer.by)
     for percept in answer.percepts:
         yield Delta(percept, by=answer.by)
+    for video in answer.videos:
+        yield Delta(video, by=answer.by)
     yield Done(reason=answer.reason or "stop", by=answer.by, why=answer.why)
 
 

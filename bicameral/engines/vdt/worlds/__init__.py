@@ -1,0 +1,1 @@
+"""Small worlds that clips are drawn from, by seed: physics known exactly."""
