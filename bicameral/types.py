@@ -28,7 +28,9 @@ from bicameral.content import Text as Text
 from bicameral.content import ToolCall as ToolCall
 from bicameral.content import ToolResult as ToolResult
 from bicameral.content import Video as Video
+from bicameral.content import VideoFormat as VideoFormat
 from bicameral.content import VideoSpec as VideoSpec
+from bicameral.content import VideoTask as VideoTask
 from bicameral.decision import Decision
 from bicameral.usage import NO_USAGE as NO_USAGE
 from bicameral.usage import Call as Call
