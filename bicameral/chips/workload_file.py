@@ -6,7 +6,6 @@ in nano-dollars. Nothing is guessed that a plan would silently rest on.
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,8 @@ from typing import Any, Literal
 
 from bicameral.chips.catalogue import Catalogue, shipped
 from bicameral.chips.chip import Chip
-from bicameral.chips.network import Network, of_config, of_gguf
+from bicameral.chips.network import Network, of_config
+from bicameral.chips.network_file import read
 from bicameral.chips.roofline import Precision
 from bicameral.chips.workload import Goal, Load, Measured, Model, Pool, Workload, check
 from bicameral.config import convert, nearest
@@ -25,7 +25,7 @@ from bicameral.options import Closed, nano
 
 Here = Callable[[], Sequence[Chip]]
 # Any CPU that the catalogue does not know, by itself one "chip" of a node.
-_CPU = Chip(id="cpu", name="CPU", vendor="", per="system", kind="cpu")
+CPU = Chip(id="cpu", name="CPU", vendor="", per="system", kind="cpu")
 _TABLES = ("models", "chips", "load", "goal", "measured")
 
 
@@ -146,25 +146,8 @@ def _network(row: _Model, folder: Path) -> Network | None:
         return None
     bare = {"vocab_size": 0} if row.reads else {}
     if isinstance(row.network, str):
-        path = folder / row.network
-        if path.suffix == ".gguf":
-            from bicameral.engines.llama.gguf import metadata
-
-            said = metadata(path)
-            lists = {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}
-            return of_gguf(row.name, lists)
-        return of_config(row.name, bare | _json(path))
+        return read(row.name, folder / row.network, bare)
     return of_config(row.name, bare | row.network)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"network: {path} is no config.json that can be read ({error})") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"network: {path} holds no table")
-    return found
 
 
 def _pools(row: _Pool, known: Catalogue, here: Here | None, source: str) -> list[Pool]:
@@ -173,7 +156,7 @@ def _pools(row: _Pool, known: Catalogue, here: Here | None, source: str) -> list
         price = None if row.price_per_hour is None else nano(row.price_per_hour)
         if row.here:
             return _found(row, price, here or _here(), where)
-        chip = _CPU if row.chip == "cpu" else known.chip(row.chip)
+        chip = CPU if row.chip == "cpu" else known.chip(row.chip)
     except (ConfigError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
     if row.count is None:
@@ -214,6 +197,6 @@ def _here() -> Here:
 
     def found() -> Sequence[Chip]:
         known = find.chips()
-        return known if any(chip.kind == "cpu" for chip in known) else (_CPU, *known)
+        return known if any(chip.kind == "cpu" for chip in known) else (CPU, *known)
 
     return found

@@ -16,6 +16,7 @@ from contextlib import aclosing, asynccontextmanager
 from msgspec.structs import replace
 
 from bicameral.engines import openai
+from bicameral.engines.launch import auto
 from bicameral.engines.launch.keeper import Keeper, Life
 from bicameral.engines.launch.listening import HOST
 from bicameral.engines.launch.options import Options as Options
@@ -52,6 +53,15 @@ async def open(name: str, options: Options) -> AsyncIterator[Launched]:
 @asynccontextmanager
 async def launched(name: str, options: Options, row: Recipe) -> AsyncIterator[Launched]:
     """The same by a recipe at hand."""
+    if options.chip == auto.AUTO:
+        options = await asyncio.to_thread(auto.placed, name, options, row)
+    with auto.held(options.chip):
+        async with _up(name, options, row) as model:
+            yield model
+
+
+@asynccontextmanager
+async def _up(name: str, options: Options, row: Recipe) -> AsyncIterator[Launched]:
     key = secrets.token_hex(24)
     orders = Orders(name, options, row, key)
     line = _Line(name, options, row, key)

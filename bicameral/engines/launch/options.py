@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -19,11 +19,14 @@ class Options(openai.Options, frozen=True, kw_only=True):
     """`recipe` says how the server is started (recipes.toml), `model` what it loads.
 
     `served` is the name it serves the model under: by default the same, of a path its last part.
-    `chip` is "cuda:0", or "cuda:0,1" for several. `args` are added to the recipe's command,
-    `command` replaces it and may use {model}, {port} and what else recipe.py lists. `env` are
-    variables for the server; `secrets` names those of ours that it may have although they look
-    like secrets, as no other of those is passed on. `settings` is the server's own settings file,
-    if the recipe wants one.
+    `chip` is "cuda:0", "cuda:0,1" for several, or "auto": the one that the planner takes of those
+    here. It goes by the weights where their files are here; else `network` is the table of their
+    config.json, or the path of one or of a GGUF file. `measured` are rows like a workload's
+    [[measured]], which count more than forecasts: a CPU is taken only with one, or alone.
+    `args` are added to the recipe's command, `command` replaces it and may use {model}, {port} and
+    what else recipe.py lists. `env` are variables for the server; `secrets` names those of ours
+    that it may have although they look like secrets, as no other of those is passed on. `settings`
+    is the server's own settings file, if the recipe wants one.
     `port`: a free one unless given. It has `start_seconds` to be up and `stop_seconds` to end, is
     asked for its health every `health_seconds` and counts as hung after `hung_seconds` without.
     After `deaths` of them in `deaths_seconds` it is not started again.
@@ -36,6 +39,8 @@ class Options(openai.Options, frozen=True, kw_only=True):
     retries: Annotated[int, Meta(ge=0, le=0)] = 0
     served: str | None = None
     chip: str = ""
+    network: dict[str, Any] | str | None = None
+    measured: tuple[dict[str, Any], ...] = ()
     args: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
