@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -13,12 +14,14 @@ from msgspec import Meta, Struct
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.func import functional_call
 
 from bicameral.engines.vdt import checkpoint, masks
 from bicameral.engines.vdt.codec import Codec
 from bicameral.engines.vdt.design import Design
+from bicameral.engines.vdt.learn.share import ALONE, Share, faster
 from bicameral.engines.vdt.network import build, process
-from bicameral.errors import ConfigError
+from bicameral.errors import ConfigError, WeightsError
 from bicameral.types import VideoTask
 
 Count = Annotated[int, Meta(ge=1)]
@@ -60,8 +63,29 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.rate * min(1.0, (step + 1) / max(self.warm, 1)) * left
 
 
+class Parted(Source, Protocol):
+    """A source of which several processes each take a part of the same batch."""
+
+    def part(self, count: int, dice: Generator, rows: slice) -> NDArray[np.uint8]:
+        """Those rows of what `batch` would give; `dice` moves on as if it were all."""
+        ...
+
+
+class Batch(Struct, frozen=True):
+    """`clips` are the own rows of a batch as uint8, `masks` all of them; `seed` is of its noise."""
+
+    clips: NDArray[np.uint8]
+    masks: masks.Mask
+    seed: int
+
+
 class Trainer:
-    """A net in training; `step` after `step`, `save` and `load` at any of them."""
+    """A net in training; `step` after `step`, `save` and `load` at any of them.
+
+    With `share`, one of several processes in a process group of torch's: each takes its rows of
+    the same batch, and their gradients are averaged. `compiled` falls back and says so through
+    `said`. `ahead` draws the next batch while this one is computed.
+    """
 
     def __init__(
         self,
@@ -72,52 +96,96 @@ class Trainer:
         *,
         device: str = "cpu",
         compiled: bool = False,
+        share: Share = ALONE,
+        ahead: bool = False,
+        said: Callable[[str], None] = lambda text: None,
     ) -> None:
         torch.manual_seed(schedule.seed)
         self.design, self.schedule, self.step_count = design, schedule, 0
         self._source, self._codec, self._device = source, codec, torch.device(device)
+        self._share, self._rows = share, share.rows(schedule.batch)
         self.net = build(design).to(self._device)
         self._names = [name for name, _ in self.net.named_parameters()]
         self.average = {name: p.detach().clone() for name, p in self.net.named_parameters()}
         self._optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=0.0
+            self.net.parameters(),
+            lr=schedule.rate,
+            betas=(0.9, 0.99),
+            weight_decay=0.0,
+            fused=self._device.type == "cuda" or None,
         )
-        self._run: Any = torch.compile(self.net) if compiled else self.net
+        self._run: Any = share.joined(self.net, self._device)
+        if compiled:
+            count = self._rows.stop - self._rows.start
+            half = schedule.precision == "bfloat16"
+            self._run = faster(self._run, design, count, self._device, half=half, said=said)
+        self._ahead = ThreadPoolExecutor(1) if ahead else None
+        self._next: tuple[int, Future[Batch]] | None = None
 
     def step(self) -> float:
         """One update; the mean loss of its batch."""
         schedule = self.schedule
         for group in self._optimizer.param_groups:
             group["lr"] = schedule.rate_at(self.step_count)
-        loss = self._loss()
+        loss = self._loss(self._batch())
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), schedule.clip)
         self._optimizer.step()
         self.step_count += 1
         self._follow()
-        return float(loss.detach())
+        return self._share.mean(loss.detach())
 
-    def _loss(self) -> Tensor:
+    def _batch(self) -> Batch:
+        step = self.step_count
+        if self._ahead is None:
+            return self._drawn(step)
+        held = self._next
+        batch = held[1].result() if held and held[0] == step else self._drawn(step)
+        if step + 1 < self.schedule.steps:
+            self._next = step + 1, self._ahead.submit(self._drawn, step + 1)
+        return batch
+
+    def _drawn(self, step: int) -> Batch:
+        """All chance of a step, from the seed and its number."""
         schedule = self.schedule
-        dice = np.random.default_rng((schedule.seed, self.step_count))
-        clips = torch.from_numpy(self._source.batch(schedule.batch, dice))
-        masks_ = torch.from_numpy(np.stack([self._mask(dice) for _ in range(schedule.batch)]))
-        seed = int(dice.integers(2**62))
-        draw = torch.Generator(self._device).manual_seed(seed)
-        clip = clips.to(self._device).movedim(-1, 2).float() / 255
+        dice = np.random.default_rng((schedule.seed, step))
+        if self._share.count == 1:
+            clips = self._source.batch(schedule.batch, dice)
+        else:
+            clips = cast(Parted, self._source).part(schedule.batch, dice, self._rows)
+        masks_ = np.stack([self._mask(dice) for _ in range(schedule.batch)])
+        return Batch(clips, masks_, int(dice.integers(2**62)))
+
+    def _loss(self, batch: Batch) -> Tensor:
+        draw = torch.Generator(self._device).manual_seed(batch.seed)
+        clip = torch.from_numpy(batch.clips).to(self._device).movedim(-1, 2).float() / 255
         with torch.no_grad():
-            latent = self._codec.encode(clip)
-        kind = self._device.type
-        half = schedule.precision == "bfloat16"
+            latent = self._spaced(self._codec.encode(clip))
+        mask = torch.from_numpy(batch.masks).to(self._device)
+        each = process(self.design).loss(self._own, self.design, latent, mask, draw)
+        return each[self._rows].mean()
 
-        def net(*inputs: Tensor | None) -> Tensor:
-            with torch.autocast(kind, torch.bfloat16, enabled=half):
-                out: Tensor = self._run(*inputs)
-            return out
+    def _own(self, *inputs: Tensor | None) -> Tensor:
+        """The net, run on the own rows only."""
+        half = self.schedule.precision == "bfloat16"
+        if self._share.count > 1:
+            inputs = tuple(None if each is None else each[self._rows] for each in inputs)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            out: Tensor = self._run(*inputs)
+        return self._spaced(out)
 
-        mask = masks_.to(self._device)
-        return process(self.design).loss(net, self.design, latent, mask, draw).mean()
+    def _spaced(self, rows: Tensor) -> Tensor:
+        """Own rows at their places in a whole batch, zeros elsewhere.
+
+        The process then draws the noise of the whole batch, which is how every process has its
+        rows of the same noise.
+        """
+        if self._share.count == 1:
+            return rows
+        whole = rows.new_zeros((self.schedule.batch, *rows.shape[1:]))
+        whole[self._rows] = rows
+        return whole
 
     def _mask(self, dice: Generator) -> masks.Mask:
         schedule, grid = self.schedule, self.design.grid
@@ -130,32 +198,45 @@ class Trainer:
     @torch.no_grad()
     def _follow(self) -> None:
         keep = min(self.schedule.ema, (1 + self.step_count) / (_EMA_START + self.step_count))
-        for name, parameter in self.net.named_parameters():
-            self.average[name].lerp_(parameter, 1 - keep)
+        torch._foreach_lerp_(list(self.average.values()), list(self.net.parameters()), 1 - keep)
 
-    def save(self, path: Path) -> None:
-        """All that is needed to go on from here, in one file."""
+    def averaged(self, *inputs: Tensor | None) -> Tensor:
+        """The net with its averaged weights, as it is sampled from."""
+        half = self.schedule.precision == "bfloat16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            out: Tensor = functional_call(self.net, self.average, inputs)
+        return out
+
+    def save(self, path: Path, **more: object) -> None:
+        """All that is needed to go on from here, in one file; `more` is kept beside it."""
         tensors: dict[str, Tensor] = {f"net.{n}": p for n, p in self.net.named_parameters()}
         tensors |= {f"average.{name}": each for name, each in self.average.items()}
         for index, state in self._optimizer.state_dict()["state"].items():
             name = self._names[index]
             tensors |= {f"moment.{key}.{name}": value for key, value in state.items()}
-        about = {"schedule": msgspec.to_builtins(self.schedule), "step": self.step_count}
+        about = {"schedule": msgspec.to_builtins(self.schedule), "step": self.step_count, **more}
         checkpoint.save(path, self.design, tensors, **about)
 
-    def load(self, path: Path) -> None:
-        """Go on from there; ConfigError if that was another net."""
+    def load(self, path: Path) -> dict[str, object]:
+        """Go on from there, with what was kept beside it; ConfigError if that was another net."""
         design, tensors, about = checkpoint.read(path)
         if design != self.design:
             raise ConfigError(f"{path} is of another design: train into another folder")
         state = self.net.state_dict()
-        state.update({name: tensors[f"net.{name}"] for name in self._names})
+        try:
+            state.update({name: tensors[f"net.{name}"] for name in self._names})
+            average = {n: tensors[f"average.{n}"].to(self._device) for n in self._names}
+            moments = {i: _moments(tensors, name) for i, name in enumerate(self._names)}
+            step = int(str(about["step"]))
+        except KeyError as error:
+            raise WeightsError(f"{path} is no state of a training: it lacks {error}") from error
         self.net.load_state_dict(state)
-        self.average = {n: tensors[f"average.{n}"].to(self._device) for n in self._names}
+        self.average = average
         held = self._optimizer.state_dict()
-        held["state"] = {i: _moments(tensors, name) for i, name in enumerate(self._names)}
+        held["state"] = moments
         self._optimizer.load_state_dict(held)
-        self.step_count = int(str(about["step"]))
+        self.step_count = step
+        return about
 
 
 def _moments(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
