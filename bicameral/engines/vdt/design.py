@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from bicameral.errors import ConfigError
 
 Count = Annotated[int, Meta(ge=1, le=2**16)]
+_LEAST_HEAD = 6  # a pair of numbers for each axis
 
 
 class Autoencoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,8 +61,21 @@ class Design(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.dim % self.heads or self.dim // self.heads % 2:
             raise ConfigError(f"dim {self.dim} does not divide into {self.heads} even heads")
-        if self.kind == "faithful" and self.attention == "full":
+        if self.kind == "faithful":
+            self._as_the_paper()
+        elif self.dim // self.heads < _LEAST_HEAD:
+            raise ConfigError(
+                f"heads of {self.dim // self.heads} do not turn by row, column and frame:"
+                f" they take {_LEAST_HEAD} numbers or more"
+            )
+
+    def _as_the_paper(self) -> None:
+        if self.attention == "full":
             raise ConfigError("a faithful net attends over time, then over space: not full")
+        if self.predicts == "clean":
+            raise ConfigError("a faithful net predicts the noise: leave predicts out")
+        if self.dim % 4:
+            raise ConfigError(f"dim {self.dim} does not divide by 4, into sines of two axes")
 
     @property
     def cell(self) -> int:
