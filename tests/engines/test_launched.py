@@ -11,17 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from msgspec.structs import replace
 
 from bicameral.engines.launch import listening
 from bicameral.engines.launch.child import log_path
-from bicameral.engines.launch.options import Options
-from bicameral.engines.launch.recipe import recipe, recipes
-from bicameral.engines.launched import launched
+from bicameral.engines.launch.recipe import recipes
 from bicameral.errors import Broken, ChipError, ConfigError, Overloaded, Unreachable
 from bicameral.model import collect
 from bicameral.types import Reach, Request
-from tests.engines.launch.starting import FAKE, alive, answered, ask, command, faked, gone
+from tests.engines.launch.starting import FAKE, alive, answered, ask, faked, gone
 from tests.engines.models import opened
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -211,28 +208,6 @@ async def test_a_chip_that_is_not_there() -> None:
             chip="cuda:7",
         ):
             pass
-
-
-async def test_a_chip_that_vanishes_while_serving(tmp_path: Path) -> None:
-    device = tmp_path / "nvidia0"
-    device.touch()
-    row = replace(recipe("bicameral", "m"), devices=f"{tmp_path}/nvidia*", chips={"cuda": "X"})
-    options = Options(
-        engine="launched",
-        recipe="bicameral",
-        model="m",
-        chip="cuda:0",
-        command=tuple(command()),
-        health_seconds=0.05,
-        deaths=1,
-    )
-    async with launched("big", options, row) as model:
-        assert model.card.chip == "cuda:0"
-        device.unlink()
-        os.kill(model.pid, signal.SIGKILL)
-        while "given up" not in str(error := (await ask(model)).error):
-            await asyncio.sleep(0.02)
-        assert f"its chip cuda:0 has gone ({device})" in str(error)
 
 
 @pytest.mark.parametrize(

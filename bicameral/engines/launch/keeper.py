@@ -59,7 +59,12 @@ class Deaths:
             self._times.popleft()
         if len(self._times) >= self._most:
             return None
-        return float(min(_LONGEST, 0.25 * 2 ** len(self._times)))
+        return back_off(len(self._times))
+
+
+def back_off(times: int) -> float:
+    """Seconds before the next start after so many failures in a row."""
+    return float(min(_LONGEST, 0.25 * 2 ** min(times, 10)))
 
 
 class Life:
@@ -90,6 +95,8 @@ class Keeper:
         self._back_at = 0.0
         self._took = 1.0
         self._asked = False
+        self._devices: set[str] = set()
+        self._chip_misses = 0
         self._task: asyncio.Task[None] | None = None
         self.pid = 0
         self.restarts = 0
@@ -108,10 +115,13 @@ class Keeper:
         wait = max(0.1, self._back_at - time.monotonic())
         return Overloaded(
             self._name,
-            f"its server {self._why}; it is being started again",
+            f"its server {self._why}; it is {self._next()}",
             retry_after=wait,
             status=503,
         )
+
+    def _next(self) -> str:
+        return "started again once the chip is back" if self._chip_misses else "being started again"
 
     async def open(self) -> None:
         """Start the server and wait until it is up; what prevents the first start is raised."""
@@ -139,14 +149,15 @@ class Keeper:
         while True:
             self._asked = False
             try:
-                await self._lives(up)
+                gone = await self._lives(up)
                 lines = "" if self._asked else self._lines()  # else they may hold users' text
             except (BicameralError, OSError) as error:
                 if not up.done():
                     up.set_exception(_ours(self._name, error))
                     return
-                self._why, lines = "did not start again", f" {error}"
-            pause = self._deaths.another()
+                gone = isinstance(error, ChipError) or bool(self._missing())
+                self._why, lines = f"did not start again{self._without(gone)}", f" {error}"
+            pause = self._pause(gone)
             if pause is None:
                 self._give_up(lines)
                 return
@@ -154,14 +165,38 @@ class Keeper:
                 "%s: its server %s; next start in %.1f s.%s", self._name, self._why, pause, lines
             )
             self._back_at = time.monotonic() + pause + self._took
-            await asyncio.sleep(pause)
+            await self._rest(pause)
             self.restarts += 1
 
-    async def _lives(self, up: asyncio.Future[None]) -> None:
-        """One server, from its start to its death."""
+    def _pause(self, gone: bool) -> float | None:
+        """Seconds to the next start; None: no more. A chip that has gone is always waited for."""
+        if not gone:
+            self._chip_misses = 0
+            return self._deaths.another()
+        self._chip_misses += 1
+        return back_off(self._chip_misses)
+
+    async def _rest(self, pause: float) -> None:
+        """Wait so long, or until the device files of a chip that has gone are back."""
+        end = time.monotonic() + pause
+        waiting = bool(self._chip_misses and self._missing())
+        while (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, self._options.health_seconds) if waiting else left)
+            if waiting and not self._missing():
+                return
+
+    def _missing(self) -> list[str]:
+        """Device files that were there when the server was last up, and are not now."""
+        return sorted(self._devices - set(glob(self._recipe.devices)))
+
+    def _without(self, gone: bool) -> str:
+        return f", as its chip {self._options.chip or ''} was not found" if gone else ""
+
+    async def _lives(self, up: asyncio.Future[None]) -> bool:
+        """One server, from its start to its death: whether its chip has gone."""
         began = time.monotonic()
-        before = set(glob(self._recipe.devices))
         async with self._started() as (child, health, port), self._reach(port) as remote:
+            self._devices, self._chip_misses = set(glob(self._recipe.devices)), 0
             life = self._life = Life(remote)
             self._took = time.monotonic() - began
             log.info("%s: up on port %d after %.1f s", self._name, port, self._took)
@@ -169,13 +204,15 @@ class Keeper:
                 up.set_result(None)
             try:
                 self._why = await health.falls(child)
-                self._why += self._chip_gone(before, child)
+                chip = self._chip_gone(child)
+                self._why += chip
                 if self._why.startswith("hung"):
                     await child.stop(now=True)
             finally:
                 self._life = None
                 life.why = self._why
                 life.over.set()
+        return bool(chip)
 
     def _give_up(self, lines: str) -> None:
         hint = "" if "never run by us" in lines else untried(self._options.recipe, self._recipe)
@@ -289,9 +326,9 @@ class Keeper:
         lines = tail(self._orders.log)
         return f" Its last lines: {lines} (end)." if lines else ""
 
-    def _chip_gone(self, before: set[str], child: Child) -> str:
+    def _chip_gone(self, child: Child) -> str:
         """What to add if the chip vanished: a fixed phrase, as the log may hold users' text."""
-        gone = sorted(before - set(glob(self._recipe.devices)))
+        gone = self._missing()
         if not gone and not self._lost(child.tail()):
             return ""
         which = f" ({', '.join(gone)})" if gone else ""

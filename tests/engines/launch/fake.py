@@ -1,7 +1,8 @@
 """A small server of OpenAI's protocol that misbehaves on request; run as a program.
 
 What it is asked says what it does: "die" after its first word, "mute" for good, anything else is
-answered with three words. Flags say how it starts.
+answered with three words. Flags say how it starts. With a `--device` it cannot start without that
+file, and as that goes it does what `--lost` says.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.path == "/readyz":
+        if not chip():
+            self.reply({"error": {"message": "the engine is dead"}}, 503)
+        elif self.path == "/readyz":
             self.reply({"status": "ready"})
         elif self.headers.get("Authorization") != f"Bearer {os.environ['BICAMERAL_KEYS']}":
             self.reply({"error": {"message": "no key"}}, 401)
@@ -32,6 +35,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         asked = body["messages"][-1]["content"]
         tell(f"asked {asked} with {self.headers['Authorization']}")
+        if not chip():
+            self.reply({"error": {"message": "CUDA error: device lost"}}, 500)
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
@@ -40,6 +46,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(3600)
         for word in ("well ", "hello ", "there"):
             self.say({"delta": {"content": word}, "index": 0})
+            while asked == "wait" and chip():
+                time.sleep(0.01)
             if asked == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
         self.say({"delta": {}, "index": 0, "finish_reason": "stop"})
@@ -66,6 +74,17 @@ def tell(line: str) -> None:
     sys.stdout.flush()
 
 
+def chip() -> bool:
+    """Whether it is there; if it has gone, what a server does then."""
+    if given.device is None or given.device.exists():
+        return True
+    if given.lost == "die":
+        os.kill(os.getpid(), signal.SIGABRT)
+    if given.lost == "hang":
+        time.sleep(3600)
+    return False
+
+
 def starts() -> int:
     """How often it has been started, this one included."""
     count = int(given.count.read_text() or 0) + 1 if given.count.exists() else 1
@@ -85,6 +104,8 @@ flags.add_argument("--exit-from", type=int, default=1)
 flags.add_argument("--stubborn", action="store_true")
 flags.add_argument("--child", type=Path)
 flags.add_argument("--dump", type=Path)
+flags.add_argument("--device", type=Path)
+flags.add_argument("--lost", default="die", choices=("die", "hang", "error"))
 given = flags.parse_args()
 
 if __name__ == "__main__":
@@ -98,6 +119,9 @@ if __name__ == "__main__":
         given.child.write_text(str(child.pid))
     if given.say:
         tell(given.say)
+    if given.device and not given.device.exists():
+        tell("RuntimeError: no CUDA-capable device is detected")
+        sys.exit(1)
     time.sleep(given.slow)
     if given.exit is not None and (given.count is None or starts() >= given.exit_from):
         sys.exit(given.exit)
