@@ -176,7 +176,9 @@ def _indexed(root: Path, names: list[str], index: Path | None) -> list[Entry]:
         entries.append(old if old and old.stamp == stamp else _looked(root, name, stamp))
     if index is not None and entries != list(known.values()):
         index.parent.mkdir(parents=True, exist_ok=True)
-        index.write_bytes(msgspec.json.encode(entries))
+        partly = index.with_name(f".{index.name}.{os.getpid()}")
+        partly.write_bytes(msgspec.json.encode(entries))
+        os.replace(partly, index)
     return entries
 
 
