@@ -16,7 +16,7 @@ from bicameral.errors import ConfigError
 Film = NDArray[np.uint8]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _HELD = 50  # one clip in so many is kept from training, to be looked at
-_HELD_MOST = 64
+_LEAST, _MOST = 8, 64  # that are kept; where that would be every tenth or more, none is
 
 
 class Shape(Struct, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ class Clips:
 
 def divided(count: int, held: bool) -> list[int]:
     """The numbers of the clips to learn from, or of those `held` back; few clips: all are both."""
-    keep = min(count // _HELD, _HELD_MOST)
+    keep = 0 if count <= 10 * _LEAST else max(_LEAST, min(count // _HELD, _MOST))
     apart = {i * count // keep for i in range(keep)} if keep else set()
     if held and keep:
         return sorted(apart)
