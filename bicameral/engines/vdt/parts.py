@@ -43,20 +43,25 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
-        self.q_norm = nn.RMSNorm(dim // heads, eps=1e-6) if normal else nn.Identity()
-        self.k_norm = nn.RMSNorm(dim // heads, eps=1e-6) if normal else nn.Identity()
+        self.normal = nn.Parameter(torch.ones(2, dim // heads)) if normal else None
 
     def forward(self, x: Tensor, turns: Tensor | None = None) -> Tensor:
         """`turns`, if given, tells where the tokens are."""
         rows, tokens, dim = x.shape
         qkv = self.qkv(x).view(rows, tokens, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        if self.normal is not None:
+            q, k = (_level(x, by.to(x.dtype)) for x, by in zip((q, k), self.normal, strict=True))
         if turns is not None:
             q, k = turn(q, turns), turn(k, turns)
         seen = functional.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.out(seen.transpose(1, 2).reshape(rows, tokens, dim))
         return out
+
+
+def _level(x: Tensor, by: Tensor) -> Tensor:
+    """`x` over its root mean square, times `by`."""
+    return functional.rms_norm(x, by.shape, by, eps=1e-6)
 
 
 def feed_forward(dim: int) -> nn.Sequential:

@@ -26,7 +26,7 @@ def plane(rows: int, columns: int, dim: int) -> Tensor:
 
 
 def turns(frames: int, rows: int, columns: int, head: int) -> Tensor:
-    """(2, frames * rows * columns, head): cosines and sines that turn pairs by place.
+    """(2, frames * rows * columns, head / 2): cosines and sines that turn pairs by place.
 
     A third of the pairs tells the row, a third the column, the rest the frame, as Wan has it.
     """
@@ -39,12 +39,12 @@ def turns(frames: int, rows: int, columns: int, head: int) -> Tensor:
     for place, count in zip(places, each, strict=True):
         rates = THETA ** -(torch.arange(count, dtype=torch.float64) / max(count, 1))
         parts.append(place.reshape(-1, 1) * rates)
-    angles = torch.cat(parts, dim=1).repeat_interleave(2, dim=1)
+    angles = torch.cat(parts, dim=1)
     return torch.stack([angles.cos(), angles.sin()]).float()
 
 
 def turn(x: Tensor, by: Tensor) -> Tensor:
-    """`x` (..., tokens, head) with its pairs turned by `turns`."""
+    """`x` (..., tokens, head) turned by `turns`: its first half pairs with its second."""
     cos, sin = by.to(x.dtype)
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return x * cos + torch.stack([-b, a], dim=-1).flatten(-2) * sin
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
