@@ -29,6 +29,7 @@ from bicameral.options import MemberOptions as MemberOptions
 from bicameral.options import MindOptions as MindOptions
 from bicameral.options import RightOptions as RightOptions
 from bicameral.options import ServerOptions as ServerOptions
+from bicameral.options import VideosOptions as VideosOptions
 from bicameral.options import nano as nano
 
 
@@ -40,6 +41,7 @@ class Config(Struct, frozen=True, kw_only=True):
     server: ServerOptions = ServerOptions()
     journal: JournalOptions = JournalOptions()
     right: RightOptions = RightOptions()
+    videos: VideosOptions = VideosOptions()
     ledger: LedgerOptions | None = None
     cluster: ClusterOptions | None = None
     watch: Mapping[str, Any] = {}
@@ -69,7 +71,7 @@ def parse(text: str, source: str) -> Config:
         raise ConfigError(f"{source}: is not valid TOML: {error}") from error
     _known(
         tables,
-        ("models", "minds", "server", "journal", "ledger", "right", "cluster", "watch"),
+        ("models", "minds", "server", "journal", "ledger", "right", "videos", "cluster", "watch"),
         source,
         "the file",
     )
@@ -81,6 +83,7 @@ def parse(text: str, source: str) -> Config:
     server = convert(tables.get("server", {}), ServerOptions, source, "server")
     journal = convert(tables.get("journal", {}), JournalOptions, source, "journal")
     right = convert(tables.get("right", {}), RightOptions, source, "right")
+    videos = convert(tables.get("videos", {}), VideosOptions, source, "videos")
     ledger, cluster = tables.get("ledger"), tables.get("cluster")
     config = Config(
         models=models,
@@ -88,6 +91,7 @@ def parse(text: str, source: str) -> Config:
         server=server,
         journal=journal,
         right=right,
+        videos=videos,
         ledger=None if ledger is None else convert(ledger, LedgerOptions, source, "ledger"),
         cluster=None if cluster is None else convert(cluster, ClusterOptions, source, "cluster"),
         watch=tables.get("watch", {}),

@@ -244,6 +244,28 @@ class FetchOptions(Closed, frozen=True, kw_only=True):
     fetch_seconds: Annotated[float, Meta(gt=0, le=600)] = 20.0
 
 
+class VideosOptions(Closed, frozen=True, kw_only=True):
+    """The [videos] table: the jobs of POST /v1/videos. Sizes are bytes, times seconds.
+
+    `path` is the folder of the table of jobs and of their files, by default bicameral/videos in
+    $XDG_STATE_HOME (~/.local/state); several servers on one machine may share it. At most
+    `running` clips are made at once by one server, `queue` jobs wait. One that was running when
+    its server died is run again, at most `tries` times in all. A clip, and all that is known of
+    one that failed, is kept for `keep_seconds`. `max_upload` is for the body of a request,
+    `max_result` for one clip, `max_total` for all that is kept.
+    """
+
+    enabled: bool = True
+    path: str | None = None
+    running: Annotated[int, Meta(ge=1, le=64)] = 1
+    queue: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    tries: Annotated[int, Meta(ge=1, le=10)] = 2
+    keep_seconds: Annotated[int, Meta(ge=1, le=366 * 86_400)] = 86_400
+    max_upload: Annotated[int, Meta(ge=1024, le=2**31)] = 32 * 2**20
+    max_result: Annotated[int, Meta(ge=1, le=2**33)] = 64 * 2**20
+    max_total: Annotated[int, Meta(ge=1, le=2**43)] = 4 * 2**30
+
+
 class RightOptions(FetchOptions, frozen=True, kw_only=True):
     """The [right] table: how pictures, sounds and clips are put in words for models without eyes.
 

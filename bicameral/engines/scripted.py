@@ -1,7 +1,7 @@
 """A deterministic model that says what its options tell it; needs no key, network or chip.
 
-It can be slow, fail, die mid-stream, lie with confidence, call a tool, and it counts its runs and
-cancellations, so minds and servers can be tried without a real model.
+It can be slow, fail, die mid-stream, lie with confidence, call a tool, make a clip, and it counts
+its runs and cancellations, so minds and servers can be tried without a real model.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+from msgspec.structs import replace
 
 from bicameral.config import MemberOptions
+from bicameral.content import VideoFormat
 from bicameral.errors import (
     Broken,
     ModelError,
@@ -36,6 +41,7 @@ from bicameral.types import (
     Modality,
     Part,
     Percept,
+    Progress,
     Reach,
     Reasoning,
     Request,
@@ -43,11 +49,19 @@ from bicameral.types import (
     TokenLogprob,
     ToolCall,
     Usage,
+    Video,
 )
 
 Failure = Literal[
     "unreachable", "timeout", "overloaded", "unauthorized", "rejected", "too_long", "broken"
 ]
+_CLIPS = Path(__file__).parent / "script"
+_MEDIA_TYPES: Mapping[VideoFormat, str] = {
+    "mp4": "video/mp4",
+    "gif": "image/gif",
+    "npz": "application/x-npz",
+    "png": "image/png",
+}
 
 
 class Options(MemberOptions, frozen=True, kw_only=True):
@@ -55,7 +69,8 @@ class Options(MemberOptions, frozen=True, kw_only=True):
 
     `delay` passes before every piece (a word), in seconds; `die_after` pieces the stream breaks;
     `confidence` is the probability it claims for every token; `usage` false: it reports none.
-    `percepts` is what it perceives in any media, if asked to perceive.
+    `percepts` is what it perceives in any media, if asked to perceive. Asked for a video it takes
+    `video_steps`, which count as pieces, and gives a clip of 8 frames in one second.
     """
 
     reply: str = ""
@@ -75,6 +90,7 @@ class Options(MemberOptions, frozen=True, kw_only=True):
     extra: tuple[str, ...] = ()
     context: int | None = None
     percepts: tuple[Percept, ...] = ()
+    video_steps: Annotated[int, Meta(ge=1, le=10_000)] = 4
 
 
 @asynccontextmanager
@@ -139,14 +155,36 @@ class Scripted:
                 yield Delta(Embedding(_vector(message.text), index), by=self._card.name)
             yield Done(usage=self._usage(request, 0), by=self._card.name)
             return
+        if request.output is Modality.VIDEO:
+            async for event in self._film(request):
+                yield event
+            return
         pieces, reason = self._script(request)
         for said, piece in enumerate(pieces):
-            if said == o.die_after:
-                raise Broken(self._card.name, f"died after {said} pieces, as its script says")
+            self._live(said)
             if said:
                 await asyncio.sleep(o.delay)
             yield Delta(piece, by=self._card.name, logprobs=self._logprobs(request, piece))
         yield Done(usage=self._usage(request, len(pieces)), reason=reason, by=self._card.name)
+
+    async def _film(self, request: Request) -> AsyncIterator[Event]:
+        name, steps = self._card.name, self._options.video_steps
+        for done in range(1, steps + 1):
+            self._live(done - 1)
+            if done > 1:
+                await asyncio.sleep(self._options.delay)
+            yield Delta(Progress(done, steps), by=name)
+        kind = request.video.format if request.video else "mp4"
+        data = (_CLIPS / f"clip.{kind}").read_bytes()
+        yield Delta(Video(data=data, media_type=_MEDIA_TYPES[kind]), by=name)
+        usage = self._usage(request, 0)
+        if self._options.usage:
+            usage = replace(usage, media_ms=1000)
+        yield Done(usage=usage, by=name)
+
+    def _live(self, said: int) -> None:
+        if said == self._options.die_after:
+            raise Broken(self._card.name, f"died after {said} pieces, as its script says")
 
     def _script(self, request: Request) -> tuple[Sequence[Part], Finish]:
         o = self._options

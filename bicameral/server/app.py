@@ -19,6 +19,7 @@ from bicameral.server.errors import Refused, fault
 from bicameral.server.exchange import Desk, Receive, Scope, Send, request_id
 from bicameral.server.metrics import Metrics
 from bicameral.server.routes import Routes
+from bicameral.server.videos.routes import Videos
 
 Bare = Callable[[Scope, Receive, Send], Awaitable[None]]
 _OPEN = ("/healthz", "/readyz", "/openapi.json")
@@ -32,6 +33,7 @@ class App:
     ) -> None:
         self.desk = Desk(options, metrics)
         self.desk.access.open(brain.till)
+        self.videos = Videos(brain, self.desk)
         self._bare: dict[str, Bare] = {
             chat.PATH: chat.Chat(brain, self.desk),
             embeddings.PATH: embeddings.Embeddings(brain, self.desk),
@@ -39,8 +41,10 @@ class App:
             transcriptions.PATH: transcriptions.Transcriptions(brain, self.desk),
             watch.PATH: watch.Watches(brain, self.desk),
         }
+        table = [*Routes(brain, self.desk, self.videos).table(), *map(_post, self._bare)]
+        self._bare |= self.videos.bare()
         self._rest = Starlette(
-            routes=[*Routes(brain, self.desk).table(), *map(_post, self._bare)],
+            routes=[*table, *self.videos.table()],
             exception_handlers={HTTPException: _http, BicameralError: _ours},  # type: ignore[dict-item]
         )
         self._rest.router.redirect_slashes = False

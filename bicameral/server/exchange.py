@@ -126,9 +126,9 @@ class Exchange:
         self.caller = self._desk.access.check(self.headers)
         self._desk.admit()
 
-    async def body(self) -> bytes:
-        """The whole request body; Refused if it is too long or encoded."""
-        cap = self._desk.options.max_body
+    async def body(self, cap: int | None = None) -> bytes:
+        """The whole request body; Refused if it is encoded or longer than `cap`, or max_body."""
+        cap = self._desk.options.max_body if cap is None else cap
         _check_headers(self.headers, cap)
         message = await self._receive()
         if not message.get("more_body") and message["type"] == "http.request":

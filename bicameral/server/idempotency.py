@@ -85,7 +85,7 @@ class Repeats:
             self._running[who] = asked
             return None
         if before != asked:
-            raise _other()
+            raise other()
         if running is not None:
             raise _busy()
         if (kept := self._kept.get(who)) is None:
@@ -213,7 +213,8 @@ def _size(kept: Kept) -> int:
     return len(kept.body) + sum(len(k) + len(v) for k, v in kept.headers) + 512
 
 
-def _other() -> Refused:
+def other() -> Refused:
+    """The key was used for something else."""
     return Refused(
         422, "this Idempotency-Key came with another request before: use a new key",
         "idempotency_key_reused", param="Idempotency-Key", headers=_FINAL,

@@ -69,14 +69,16 @@ class Metrics:
         *,
         models: Mapping[str, Model] = _NOBODY,
         ledger: tuple[bool, int] | None = None,
+        videos: Mapping[str, int] | None = None,
     ) -> str:
         """All of it, as Prometheus scrapes it.
 
         `ledger`: whether the book can be written, and how many entries wait for that; None if
-        there is none.
+        there is none. `videos`: how many jobs there are of each status, None if none are taken.
         """
         lines = [
             *self._gauges(in_flight, dropped, ledger),
+            *_videos(videos),
             *self._requests(),
             *_seconds("request_seconds", "Seconds to the end.", self.seconds),
             *_seconds("first_token_seconds", "Seconds to the first event.", self.first),
@@ -117,6 +119,15 @@ class Metrics:
         yield from head(name, "counter", "Failures that ended a request.")
         for (model, kind), count in self.errors.items():
             yield series(name, count, model=model, kind=kind)
+
+
+def _videos(counts: Mapping[str, int] | None) -> Iterator[str]:
+    """The queue's length is the number of those whose status is queued."""
+    if counts is None:
+        return
+    yield from head("bicameral_videos", "gauge", "Jobs of /v1/videos that are kept, by status.")
+    for status, count in counts.items():
+        yield series("bicameral_videos", count, status=status)
 
 
 def _seconds(name: str, what: str, groups: dict[tuple[str, str], Histogram]) -> Iterator[str]:

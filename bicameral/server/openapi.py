@@ -10,6 +10,9 @@ import msgspec
 
 from bicameral.server import decode, schema
 from bicameral.server.transcriptions import TranscriptionBody
+from bicameral.server.videos.clip import BYTES, EXTENSIONS
+from bicameral.server.videos.form import VideoBody
+from bicameral.server.videos.job import STATES
 from bicameral.server.watch import WatchBody
 from bicameral.types import Reach
 
@@ -24,6 +27,7 @@ def document() -> bytes:
         schema.EmbeddingBody,
         schema.FeedbackBody,
         TranscriptionBody,
+        VideoBody,
         WatchBody,
     )
     _, components = msgspec.json.schema_components(bodies, ref_template=_REF)
@@ -105,6 +109,15 @@ def _form(body: str, answer: dict[str, Any], what: str, *headers: dict[str, Any]
     return post
 
 
+def _video(answer: dict[str, Any], what: str) -> dict[str, Any]:
+    """A body as JSON or as a form."""
+    post = _post("VideoBody", answer, what, *_LIMITS, _REPEAT)
+    kind = {"schema": {"$ref": _REF.format(name="VideoBody")}}
+    post["requestBody"]["content"]["multipart/form-data"] = kind
+    post["responses"] |= _errors(507)
+    return post
+
+
 def _get(answer: dict[str, Any], what: str, *errors: int, path: str = "") -> dict[str, Any]:
     kind = {"type": "string"}
     named = [{"name": path, "in": "path", "required": True, "schema": kind}] if path else []
@@ -163,6 +176,42 @@ _COMPLETION = _object(
 )
 _VECTORS = _object(object={"const": "list"}, data={"type": "array"}, model={"type": "string"})
 _LIST = _object(object={"const": "list"}, data={"type": "array", "items": _MODEL})
+_JOB = _object(
+    id={"type": "string"},
+    object={"const": "video"},
+    model={"type": "string"},
+    status={"enum": list(STATES)},
+    progress={"type": "integer", "minimum": 0, "maximum": 100},
+    created_at={"type": "integer"},
+    started_at={"type": ["integer", "null"]},
+    completed_at={"type": ["integer", "null"]},
+    expires_at={"type": ["integer", "null"]},
+    seconds={"type": ["string", "null"]},
+    size={"type": ["string", "null"]},
+    error={"type": ["object", "null"]},
+)
+_JOBS = _object(
+    object={"const": "list"},
+    data={"type": "array", "items": _JOB},
+    first_id={"type": ["string", "null"]},
+    last_id={"type": ["string", "null"]},
+    has_more={"type": "boolean"},
+)
+_PAGE = [
+    {"name": "after", "in": "query", "required": False, "schema": {"type": "string"}},
+    {
+        "name": "limit",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 1, "maximum": 100},
+    },
+    {"name": "order", "in": "query", "required": False, "schema": {"enum": ["asc", "desc"]}},
+]
+_CLIP = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in (*EXTENSIONS, BYTES)}
+_DELETED = _object(
+    id={"type": "string"}, object={"const": "video.deleted"}, deleted={"const": True}
+)
+_LOOKED = (401, 403, 404, 503)
 _STATE = _object(status={"type": "string"})
 _SCORED = _object(object={"const": "feedback"}, id={"type": "string"}, score={"type": "number"})
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
@@ -189,6 +238,24 @@ _PATHS: dict[str, Any] = {
             *_LIMITS,
             _REPEAT,
         )
+    },
+    "/v1/videos": {
+        "post": _video(_json(_JOB), "Queue a video to be made."),
+        "get": _get(_json(_JOBS), "The caller's videos.", 400, 401, 403, 404, 503)
+        | {"parameters": _PAGE},
+    },
+    "/v1/videos/sync": {"post": _video(_CLIP, "Make a video, and answer with it.")},
+    "/v1/videos/{video_id}": {
+        "get": _get(_json(_JOB), "One video.", *_LOOKED, path="video_id"),
+        "delete": _get(
+            _json(_DELETED), "Cancel it if it runs, and forget it.", *_LOOKED, path="video_id"
+        ),
+    },
+    "/v1/videos/{video_id}/content": {
+        "get": _get(_CLIP, "The clip.", *_LOOKED, 400, 409, 410, path="video_id")
+    },
+    "/v1/videos/{video_id}/cancel": {
+        "post": _get(_json(_JOB), "Stop making it.", *_LOOKED, 409, path="video_id")
     },
     "/v1/feedback": {"post": _post("FeedbackBody", _json(_SCORED), "Say how good an answer was.")},
     "/v1/watch": {"post": _post("WatchBody", _STREAM, "Watch a source.", *_LIMITS[:2])},

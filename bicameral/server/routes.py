@@ -16,6 +16,7 @@ from bicameral.server import openapi
 from bicameral.server.errors import Refused
 from bicameral.server.exchange import Desk
 from bicameral.server.metrics import CONTENT_TYPE
+from bicameral.server.videos.routes import Videos
 
 BORN = int(time.time())
 
@@ -23,9 +24,10 @@ BORN = int(time.time())
 class Routes:
     """The slow paths; the app has checked who asks."""
 
-    def __init__(self, brain: Brain, desk: Desk) -> None:
+    def __init__(self, brain: Brain, desk: Desk, videos: Videos) -> None:
         self._brain = brain
         self._desk = desk
+        self._videos = videos
 
     def table(self) -> list[Route]:
         """Path, endpoint and methods, as a list."""
@@ -87,6 +89,7 @@ class Routes:
             dropped,
             models=self._brain.models,
             ledger=None if till is None else (not till.book.fault, till.book.waiting),
+            videos=await self._videos.counts(),
         )
         return Response(text, headers={"content-type": CONTENT_TYPE})
 

@@ -73,9 +73,11 @@ class Server:
         """Serve until `stop` has been called and everything has ended."""
         sweeper = asyncio.create_task(self._sweep())
         try:
+            await self.app.videos.start()
             await self._uvicorn.serve(sockets=[self._socket])
         finally:
             sweeper.cancel()
+            await self.app.videos.close()
             self._socket.close()
 
     async def up(self) -> None:
@@ -110,8 +112,8 @@ class Server:
         except BicameralError as error:
             logger.error("the old config stays: %s", error)
             return
-        if (config.server, config.ledger) != (before.server, before.ledger):
-            logger.warning("changes of [server] and [ledger] take effect at the next start")
+        if _lasting(config) != _lasting(before):
+            logger.warning("changes of [server], [ledger] and [videos] wait for the next start")
         logger.info("reloaded %s", config.source)
 
     async def _drain(self) -> None:
@@ -128,6 +130,11 @@ class Server:
         while True:
             await asyncio.sleep(pause)
             sweep(self._uvicorn.server_state.connections, loop.time())
+
+
+def _lasting(config: Config) -> tuple[Any, ...]:
+    """The tables that are read at the start only."""
+    return config.server, config.ledger, config.videos
 
 
 class _Uvicorn(uvicorn.Server):

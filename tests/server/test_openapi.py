@@ -22,8 +22,15 @@ MODELS = (
 [models.vec]
 engine = "scripted"
 emits = ["embedding"]
+[models.film]
+engine = "scripted"
+accepts = ["text", "image", "video"]
+emits = ["video"]
+[videos]
+path = "{folder}"
 """
 )
+MAKERS = {"embeddings": "vec", "videos": "film"}
 # HTTP lets a client send headers and query fields that nobody described.
 CONFIG = SchemathesisConfig.from_dict({"generation": {"allow-extra-parameters": False}})
 schema = schemathesis.openapi.from_file(openapi.document().decode(), config=CONFIG)
@@ -31,8 +38,8 @@ EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "25"))
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
-    with served(MODELS) as live:
+def live(tmp_path_factory) -> Iterator[Live]:
+    with served(MODELS.format(folder=tmp_path_factory.mktemp("videos"))) as live:
         yield live
 
 
@@ -51,7 +58,7 @@ EXCLUDED = [positive_data_acceptance]
 )
 def test_every_answer_is_as_described(case: schemathesis.Case, live: Live) -> None:
     if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
-        case.body["model"] = "vec" if case.path.endswith("embeddings") else "echo"
+        case.body["model"] = MAKERS.get(case.path.split("/")[2], "echo")
     case.call_and_validate(base_url=live.url, excluded_checks=EXCLUDED, timeout=10)
 
 

@@ -1,0 +1,70 @@
+"""The one clip in the events of a run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from msgspec import Struct
+
+from bicameral.errors import Broken
+from bicameral.server.errors import Refused
+from bicameral.types import Delta, Done, Event, Progress, Usage, Video
+
+# What a clip may be served as; anything else that a model says is served as bytes.
+EXTENSIONS = {
+    "video/mp4": "mp4",
+    "video/webm": "webm",
+    "image/gif": "gif",
+    "image/png": "png",
+    "application/x-npz": "npz",
+}
+BYTES = "application/octet-stream"
+
+
+class Clip(Struct, frozen=True):
+    """A finished clip; `seconds` None: the model did not say how long it is."""
+
+    data: bytes
+    media_type: str
+    seconds: float | None
+
+
+async def made(
+    events: AsyncIterator[Event], name: str, *, most: int, tell: Callable[[int], None]
+) -> Clip:
+    """The clip at the end of `events`; `tell` gets the percentage done, below 100 until then.
+
+    Broken if `name` gave none, Refused if it has more than `most` bytes.
+    """
+    clip: Video | None = None
+    usage: Usage | None = None
+    async for event in events:
+        if isinstance(event, Done):
+            usage = event.usage
+        elif isinstance(event, Delta):
+            if isinstance(event.part, Progress):
+                tell(_percent(event.part))
+            elif isinstance(event.part, Video):
+                clip = _fitting(event.part, name, most)
+    if usage is None or clip is None or not clip.data:
+        raise Broken(name, "its answer has no clip, or no end")
+    kind = clip.media_type or BYTES
+    seconds = None if usage.media_ms is None else usage.media_ms / 1000
+    return Clip(clip.data, kind if kind in EXTENSIONS else BYTES, seconds)
+
+
+def _percent(progress: Progress) -> int:
+    return max(0, min(99, 100 * progress.done // max(1, progress.total)))
+
+
+def _fitting(clip: Video, name: str, most: int) -> Video:
+    if clip.data is None:
+        raise Broken(name, "it gave an address in place of a clip, and addresses are not fetched")
+    if len(clip.data) > most:
+        raise Refused(
+            507,
+            f"the clip has {len(clip.data)} bytes, this server keeps {most} of one (max_result); "
+            "ask for fewer frames, a smaller size or another output_format",
+            "result_too_large",
+        )
+    return clip

@@ -1,0 +1,107 @@
+"""The files of the jobs: what each is to be made of, until it has ended, and its clip.
+
+They are named by the job's id, which is ours, and readable by their owner only. A file is whole or
+not there: it is written under another name first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from bicameral.types import Request
+
+_ORPHANED = 3600.0
+_ID = re.compile(r"video_[0-9a-f]{32}")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Request).decode
+
+
+class Files:
+    """The two folders below `root`, which are made if they are not there. OSError as it comes."""
+
+    def __init__(self, root: Path) -> None:
+        self._asked = root / "asked"
+        self._made = root / "made"
+        for folder in (root, self._asked, self._made):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def ask(self, id: str, request: Request) -> int:
+        """Keep what the job is to be made of; how many bytes that is."""
+        return _write(self._asked / _checked(id), _encode(request))
+
+    def asked(self, id: str) -> Request | None:
+        """What the job is to be made of; None if that is not there any more, or unreadable."""
+        try:
+            return _decode((self._asked / _checked(id)).read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def make(self, id: str, clip: bytes) -> None:
+        """Keep the clip of a job."""
+        _write(self._made / _checked(id), clip)
+
+    def made(self, id: str) -> BinaryIO:
+        """The clip of a job; FileNotFoundError if it is not there."""
+        return (self._made / _checked(id)).open("rb")
+
+    def forget_asked(self, id: str) -> None:
+        """Remove what the job was to be made of."""
+        (self._asked / _checked(id)).unlink(missing_ok=True)
+
+    def forget(self, id: str) -> None:
+        """Remove all of the job."""
+        self.forget_asked(id)
+        (self._made / _checked(id)).unlink(missing_ok=True)
+
+    def tidy(self, known: Collection[str]) -> int:
+        """Remove what belongs to no job of `known`, as after a crash; how many files that were.
+
+        Those of the last hour stay: their job may not be in the table yet.
+        """
+        gone = [path for path in self._all() if path.name not in known and _old(path)]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+    def _all(self) -> Iterator[Path]:
+        yield from self._asked.iterdir()
+        yield from self._made.iterdir()
+
+
+def _write(path: Path, data: bytes) -> int:
+    draft = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
+    try:
+        with open(draft, "xb", opener=_private) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    return len(data)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _checked(id: str) -> str:
+    """What is no id of ours names no file."""
+    if not _ID.fullmatch(id):
+        raise FileNotFoundError(id)
+    return id
+
+
+def _old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _ORPHANED
+    except FileNotFoundError:
+        return False
