@@ -30,6 +30,7 @@ ENGINES = (
     "whisper",
     "vad",
     "spiking",
+    "vdt",
 )
 GROUP = "bicameral.engines"
 
