@@ -36,6 +36,7 @@ from bicameral.model import Model
 from bicameral.probe import Probe, probe, probe_all
 from bicameral.terminal import err
 from bicameral.types import Answer, Message, Modality, Part, Reach, Request, Sampling, Text
+from bicameral.vdt_cli.app import app as vdt
 from bicameral.watching import watch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -347,3 +348,4 @@ app.command()(plan)
 app.add_typer(ledger, name="ledger")
 app.add_typer(keys, name="keys")
 app.add_typer(prices, name="prices")
+app.add_typer(vdt, name="vdt")

@@ -93,7 +93,7 @@ class Design(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.frames, self.height // self.cell, self.width // self.cell
 
 
-SIZES = {"nano": (6, 160, 5), "s": (12, 384, 6), "l": (28, 1152, 16)}
+SIZES = {"nano": (6, 128, 2), "s": (12, 384, 6), "l": (28, 1152, 16)}
 
 
 def named(
