@@ -29,7 +29,8 @@ class Options(openai.Options, frozen=True, kw_only=True):
     is the server's own settings file, if the recipe wants one.
     `port`: a free one unless given. It has `start_seconds` to be up and `stop_seconds` to end, is
     asked for its health every `health_seconds` and counts as hung after `hung_seconds` without.
-    After `deaths` of them in `deaths_seconds` it is not started again.
+    After `deaths` of them in `deaths_seconds` it is not started again; deaths of a chip that has
+    gone do not count, as it is waited for.
 
     `retries` stays 0: a server of ours that drops a request has died, and by the next try its port
     may be somebody else's. A mind asks another member.
