@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bicameral.errors import RequestError
+from bicameral.engines.vdt.asking import refused
 
 NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
 # What zipfile and numpy's reader of headers raise on what is cut, forged or locked.
@@ -66,8 +66,3 @@ def _array(data: bytes, size: int, param: str) -> NDArray[Any]:
     if len(body) != math.prod(shape) * dtype.itemsize:
         raise refused(param, f"has a shape of {shape}, which its {size} bytes are not")
     return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def refused(param: str, what: str, code: str = "invalid_value") -> RequestError:
-    """The error about an upload; `param` names the field it came in."""
-    return RequestError(f"{param}: {what}", param=param, code=code)

@@ -12,6 +12,7 @@ from bicameral.types import Audio, Image, Request, Text, Video, VideoFormat, Vid
 
 REFERENCE = "messages"
 """The field that pictures and clips come in."""
+_SHOWN = {REFERENCE: "the reference"}
 MOST_GUIDANCE, MOST_FPS = 20.0, 240.0
 _NAMING: frozenset[VideoTask] = frozenset({"interpolate", "image", "frames"})  # frames by number
 N = TypeVar("N", int, float)
@@ -50,7 +51,7 @@ class Asked(Struct, frozen=True, kw_only=True):
         """How many frames the clip has where so many are given; RequestError beyond the most."""
         frames = self.frames or self._usual(given)
         if frames > self.habits.max_frames:
-            raise _wrong("frames", f"{frames} are more than {self.habits.max_frames}")
+            raise refused("frames", f"{frames} are more than {self.habits.max_frames}")
         return frames
 
     def _usual(self, given: int) -> int:
@@ -103,24 +104,24 @@ def _references(request: Request) -> tuple[Image | Video, ...]:
     media = request.media
     for part in media:
         if not isinstance(part, Audio) and part.data is None:
-            raise _wrong(REFERENCE, "it holds a URL, and nothing here fetches it: send the bytes")
+            raise refused(REFERENCE, "is a URL, and nothing here fetches it: send the bytes")
     pictures = tuple(part for part in media if isinstance(part, Image))
     clips = tuple(part for part in media if isinstance(part, Video))
     if not clips:
         return pictures
     if pictures or len(clips) > 1:
-        raise _wrong(REFERENCE, "give one clip, or pictures, not more than that together")
+        raise refused(REFERENCE, "give one clip, or pictures, not more than that together")
     return (clips[0],)
 
 
 def _task(spec: VideoSpec, references: tuple[Image | Video, ...]) -> VideoTask:
     task = spec.task or _meant(spec, references)
     if task == "unconditional" and references:
-        raise _wrong("task", "unconditional goes from nothing, and there is a reference")
+        raise refused("task", "unconditional goes from nothing, and there is a reference")
     if task != "unconditional" and not references:
-        raise _wrong(REFERENCE, f"{task} goes from frames that are given: add a clip or pictures")
+        raise refused(REFERENCE, f"{task} goes from frames that are given: add a clip or pictures")
     if (spec.mask is None) == (task == "complete"):
-        raise _wrong("mask", "it and the task complete go together: give both or neither")
+        raise refused("mask", "it and the task complete go together: give both or neither")
     return task
 
 
@@ -139,14 +140,14 @@ def _keep(spec: VideoSpec, task: VideoTask) -> tuple[int, ...] | None:
     keep = spec.keep
     if keep is None:
         if task == "frames":
-            raise _wrong("keep", "say which frames of the clip are given, from 0 on")
+            raise refused("keep", "say which frames of the clip are given, from 0 on")
         return None
     if task not in _NAMING:
-        raise _wrong(
+        raise refused(
             "keep", f"is for {', '.join(sorted(_NAMING))}; {task} says itself what is kept"
         )
     if not keep or min(keep) < 0 or len(set(keep)) < len(keep):
-        raise _wrong("keep", "must be numbers of frames, from 0 on, each once")
+        raise refused("keep", "must be numbers of frames, from 0 on, each once")
     return keep
 
 
@@ -163,10 +164,10 @@ def _size(spec: VideoSpec, habits: Habits) -> tuple[int, int]:
             raise _unsupported(name, f"a faithful net makes clips of {own} pixels only")
         if side < 1 or side % design.cell:
             near = max(1, round(side / design.cell)) * design.cell
-            raise _wrong(name, f"must be a multiple of {design.cell}: {near} is near {side}")
+            raise refused(name, f"must be a multiple of {design.cell}: {near} is near {side}")
         size.append(side)
     if size[0] * size[1] > habits.max_pixels:
-        raise _wrong(
+        raise refused(
             "width", f"{size[0]} x {size[1]} are more than {habits.max_pixels} pixels a frame"
         )
     return size[0], size[1]
@@ -179,12 +180,13 @@ def _guidance(spec: VideoSpec, habits: Habits) -> float:
 
 def _within(name: str, value: N | None, low: N, high: N) -> N | None:
     if value is not None and not low <= value <= high:
-        raise _wrong(name, f"{value:g} is outside {low:g} to {high:g}")
+        raise refused(name, f"{value:g} is outside {low:g} to {high:g}")
     return value
 
 
-def _wrong(param: str, what: str) -> RequestError:
-    return RequestError(f"{param}: {what}", param=param, code="invalid_value")
+def refused(param: str, what: str, code: str = "invalid_value") -> RequestError:
+    """The error about what the field `param` says or holds."""
+    return RequestError(f"{_SHOWN.get(param, param)}: {what}", param=param, code=code)
 
 
 def _unsupported(param: str, what: str) -> Unsupported:

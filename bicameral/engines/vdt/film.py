@@ -24,7 +24,7 @@ from PIL import Image
 from bicameral.engines.media.header import measure
 from bicameral.engines.media.optional import library
 from bicameral.engines.vdt import arrays
-from bicameral.engines.vdt.arrays import refused
+from bicameral.engines.vdt.asking import refused
 from bicameral.errors import ConfigError, Unsupported
 from bicameral.types import Video, VideoFormat
 

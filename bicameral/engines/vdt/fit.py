@@ -15,7 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from PIL import Image
 
-from bicameral.engines.vdt.arrays import refused
+from bicameral.engines.vdt.asking import refused
 
 Frame = NDArray[np.uint8]
 Floats = NDArray[np.float32]

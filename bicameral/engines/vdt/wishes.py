@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from bicameral.engines.media import picture
 from bicameral.engines.vdt import arrays
-from bicameral.engines.vdt.arrays import refused
-from bicameral.engines.vdt.asking import REFERENCE, Asked
+from bicameral.engines.vdt.asking import REFERENCE, Asked, refused
 from bicameral.engines.vdt.film import Clip, Film, decode
 from bicameral.engines.vdt.fit import Floats, Shape
 from bicameral.engines.vdt.masks import Mask
