@@ -1,4 +1,8 @@
-"""One small Ray cluster for all tests here: a head without work, and nodes with labels."""
+"""One small Ray cluster for all tests here: two nodes with labels, the first of them its head.
+
+What takes time is starting processes: three seconds of a core for a node with its agents, one and a
+half for a replica. So nodes and members are shared where a test does not change them.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +35,13 @@ class Nodes:
         # Short, as sockets lie in it, and a path of a socket has room for a hundred characters.
         self.folder = Path(tempfile.mkdtemp(prefix="bcr", dir="/tmp"))
         self._environment = dict(os.environ)
+        self._cluster: Any = None
         os.environ["PYTHONPATH"] = f"{self._plugin()}:{os.environ.get('PYTHONPATH', '')}"
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # all on loopback, as on those
+
+    def start(self) -> None:
+        """The head and one more."""
         import ray
         from ray.cluster_utils import Cluster
 
@@ -54,10 +62,12 @@ class Nodes:
             "object_store_memory": 80 * 2**20,
             "include_log_monitor": False,
         }
-        self.head = self._cluster.add_node(num_cpus=1, **head, **self._common)
+        labels = {"blue": 8, "green": 8, "grey": 8}
+        self.blue = self._cluster.add_node(num_cpus=1, resources=labels, **head, **self._common)
         self.address = self._cluster.address
         # Members use the connection they find, and leave it: one for all tests.
         ray.init(address=self.address, log_to_driver=False, configure_logging=False)
+        self.red = self.add(red=8)
 
     def _plugin(self) -> Path:
         site = self.folder / "site"
@@ -89,7 +99,8 @@ class Nodes:
         import ray
 
         ray.shutdown()
-        self._cluster.shutdown()
+        if self._cluster is not None:
+            self._cluster.shutdown()
         os.environ.clear()
         os.environ.update(self._environment)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -100,10 +111,11 @@ def nodes() -> Iterator[Nodes]:
     if not find_spec("ray"):  # imported only with the environment it needs
         pytest.skip("needs pip install 'bicameral[cluster]'")
     nodes = Nodes()
-    nodes.red = nodes.add(red=8)
-    nodes.blue = nodes.add(blue=8, green=8, grey=8)
-    yield nodes
-    nodes.close()
+    try:
+        nodes.start()
+        yield nodes
+    finally:
+        nodes.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
+import pytest_asyncio
+from msgspec.structs import replace
 
+from bicameral.cluster.member import Far
 from bicameral.errors import Broken, Unreachable
 from bicameral.ledger.meter import Meter
 from bicameral.model import collect
@@ -16,6 +20,13 @@ from bicameral.types import Request
 from tests.cluster.asking import ask, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hasty(opened) -> AsyncIterator[Far]:
+    """What is told to stop or to go has no time."""
+    async with opened(grace_seconds=0.3, drain_seconds=0.2) as model:
+        yield model
 
 
 async def test_a_request_cut_off_before_its_first_event_is_asked_again(opened, tmp_path) -> None:
@@ -51,13 +62,12 @@ async def test_an_answer_that_had_begun_is_not_begun_again(model) -> None:
     assert model.pool.deaths == before + 1
 
 
-async def test_a_deaf_engine_is_killed_and_replaced(opened) -> None:
-    async with opened(grace_seconds=0.3) as model:
-        before = await ask(model, "pid")
-        async with aclosing(model.run(Request.ask("deaf"))) as events:
-            await anext(events)
-        await until(lambda: model.pool.deaths == 1)
-        assert await ask(model, "pid") != before
+async def test_a_deaf_engine_is_killed_and_replaced(hasty) -> None:
+    before, deaths = await ask(hasty, "pid"), hasty.pool.deaths
+    async with aclosing(hasty.run(Request.ask("deaf"))) as events:
+        await anext(events)
+    await until(lambda: hasty.pool.deaths == deaths + 1)
+    assert await ask(hasty, "pid") != before
 
 
 async def test_a_node_killed_under_load(nodes, opened) -> None:
@@ -84,11 +94,14 @@ async def test_a_node_killed_under_load(nodes, opened) -> None:
 
 async def test_without_a_node_for_it_requests_fail_at_once_and_say_why(nodes, opened) -> None:
     node = nodes.add(brown=1)
-    async with opened(resources={"brown": 1}, place_seconds=6) as model:
+    async with opened(resources={"brown": 1}) as model:
+        patient = model._settings
+        model._settings = replace(patient, place_seconds=0.5)
         await asyncio.to_thread(nodes.kill, node)
         await until(lambda: model.pool._down)
         with pytest.raises(Unreachable, match=r"no node has that: start one with it"):
             await ask(model, "say hello")
+        model._settings = patient
         again = nodes.add(brown=1)
         await until(lambda: any(each.free for each in model.pool.replicas))
         assert await ask(model, "where") == again.node_id
@@ -128,14 +141,13 @@ async def test_a_node_that_is_announced_to_go_is_left_in_time(nodes, opened) -> 
     await asyncio.to_thread(nodes.kill, node)
 
 
-async def test_a_drain_ends_in_time_whoever_goes_on(opened) -> None:
-    async with opened(drain_seconds=0.2, resources={"red": 1}) as model:
-        async with aclosing(model.run(Request.ask("slow"))) as events:
+async def test_a_drain_ends_in_time_whoever_goes_on(hasty) -> None:
+    async with aclosing(hasty.run(Request.ask("slow"))) as events:
+        await anext(events)
+        hasty.pool.drain(hasty.pool.replicas[0])
+        with pytest.raises(Broken, match="its replica died"):
             await anext(events)
-            model.pool.drain(model.pool.replicas[0])
-            with pytest.raises(Broken, match="its replica died"):
-                await anext(events)
-        assert await ask(model, "say fine") == "fine"
+    assert await ask(hasty, "say fine") == "fine"
 
 
 async def test_there_are_as_many_replicas_as_there_is_work_for(opened) -> None:
