@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -52,14 +53,14 @@ class Convolutional(nn.Module):
         widths = [made.hidden * 2**i for i in range(halvings + 1)]
         self.shrink = nn.Sequential(
             nn.Conv2d(channels, widths[0], 3, padding=1),
-            *(_half(a, b) for a, b in zip(widths, widths[1:], strict=False)),
+            *(_half(a, b) for a, b in pairwise(widths)),
             _ready(widths[-1]),
             nn.Conv2d(widths[-1], made.channels, 1),
         )
         widths.reverse()
         self.grow = nn.Sequential(
             nn.Conv2d(made.channels, widths[0], 3, padding=1),
-            *(_double(a, b) for a, b in zip(widths, widths[1:], strict=False)),
+            *(_double(a, b) for a, b in pairwise(widths)),
             _ready(widths[-1]),
             nn.Conv2d(widths[-1], channels, 3, padding=1),
         )

@@ -1,7 +1,8 @@
-"""The sheet of samples: truth, what was given, what was made, one under another."""
+"""Pictures of a training: the sheet of samples, and the curves."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 
 Image = pytest.importorskip("PIL.Image")
 
+from bicameral.engines.vdt.learn.curves import draw  # noqa: E402
+from bicameral.engines.vdt.learn.pieces import Row  # noqa: E402
 from bicameral.engines.vdt.learn.sheet import Strip, drawn, write  # noqa: E402
+from bicameral.errors import ConfigError  # noqa: E402
 
 LEFT = 108
 
@@ -49,3 +53,25 @@ def test_a_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG"
+
+
+ROWS = [
+    Row(step=10, seconds=1.0, loss=2.0, rate=1e-3, clips_per_s=40.0),
+    Row(step=10, seconds=1.5, tasks={"predict": 1.0, "complete": 0.5}),
+    Row(step=20, seconds=2.0, loss=1.0, rate=5e-4, clips_per_s=40.0),
+]
+
+
+@pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS])
+def test_curves(tmp_path: Path, rows: list[Row]) -> None:
+    pytest.importorskip("matplotlib")
+    draw(rows, tmp_path / "curves.png", "balls.npz, run")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > 800
+
+
+def test_curves_without_matplotlib_say_what_to_install(tmp_path: Path) -> None:
+    if find_spec("matplotlib"):
+        pytest.skip("matplotlib is installed")
+    with pytest.raises(ConfigError, match=r"bicameral\[learn\]"):
+        draw(ROWS, tmp_path / "curves.png", "")

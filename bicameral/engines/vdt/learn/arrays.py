@@ -136,7 +136,6 @@ def _mapped(path: Path, entry: int) -> NDArray[Any]:
         if version != (1, 0):
             read = np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-        order = "F" if fortran else "C"
         if dtype.hasobject:
             raise ConfigError(f"{path} holds Python objects, not numbers")
-        return np.memmap(path, dtype, "r", file.tell(), shape, order)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")

@@ -195,7 +195,7 @@ def _pictured(folder: Path) -> tuple[int, int, int]:
     """Frames, height and width of a folder of pictures; only their heads are read."""
     from PIL import Image, UnidentifiedImageError
 
-    sizes = {}
+    sizes: dict[tuple[int, int], str] = {}
     for path in _pictures(folder):
         try:
             with Image.open(path) as picture:

@@ -39,7 +39,7 @@ class Looks:
     def losses(self) -> dict[str, float]:
         """Of the averaged weights, by task."""
         latent, design = self._latent(self._clips), self._trainer.design
-        found = {}
+        found: dict[str, float] = {}
         for task, mask in self._masks.items():
             draw = torch.Generator(self._device).manual_seed(self._seed)
             each = process(design).loss(
