@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -83,8 +84,9 @@ async def ended(live: Live, id: str, headers=None) -> Any:
         found[:] = [(await get(live, id, headers=headers)).json]
         return found[0]["status"] not in ("queued", "in_progress")
 
-    while not await over():
-        pass
+    async with asyncio.timeout(5):
+        while not await over():
+            await asyncio.sleep(0.01)
     return found[0]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.server.client import call
+from tests.server.client import call, until
 from tests.server.filming import (
     FILM,
     GIF,
@@ -57,7 +57,7 @@ async def test_the_openai_client_makes_a_video_and_fetches_it(live, tmp_path) ->
         assert headers["content-type"] == "video/mp4"
         assert headers["content-length"] == str(len(MP4))
         assert headers["accept-ranges"] == "none"
-        assert files(tmp_path) == ["made"]
+        await until(lambda: files(tmp_path) == ["made"])
         gone = await api.videos.delete(made.id)
         assert (gone.id, gone.deleted, gone.object) == (made.id, True, "video.deleted")
         assert files(tmp_path) == []
@@ -190,7 +190,7 @@ async def test_a_model_that_fails_fails_the_job(tmp_path, script, code) -> None:
         job = await ended(live, (await post(live)).json["id"])
         assert (job["status"], job["error"]["code"]) == ("failed", code)
         assert job["error"]["message"]
-        assert files(tmp_path) == []
+        await until(lambda: not files(tmp_path))
         assert (await get(live, job["id"], "/content")).status == 409
         assert (await post(live, path="/v1/videos/sync")).status >= 400
 

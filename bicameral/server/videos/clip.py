@@ -1,12 +1,14 @@
-"""The one clip in the events of a run."""
+"""The one clip in the events of a run, and the time that it may take."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
-from bicameral.errors import Broken
+from bicameral.errors import Broken, Timeout
 from bicameral.server.errors import Refused
 from bicameral.types import Delta, Done, Event, Progress, Usage, Video
 
@@ -53,6 +55,16 @@ async def made(
     return Clip(clip.data, kind if kind in EXTENSIONS else BYTES, seconds)
 
 
+@asynccontextmanager
+async def within(seconds: float | None, name: str) -> AsyncIterator[None]:
+    """Timeout of the model `name` if the block takes longer than that."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Timeout(name, "total", seconds or 0.0) from error
+
+
 def _percent(progress: Progress) -> int:
     return max(0, min(99, 100 * progress.done // max(1, progress.total)))
 
@@ -66,5 +78,6 @@ def _fitting(clip: Video, name: str, most: int) -> Video:
             f"the clip has {len(clip.data)} bytes, this server keeps {most} of one (max_result); "
             "ask for fewer frames, a smaller size or another output_format",
             "result_too_large",
+            headers=[(b"x-should-retry", b"false")],
         )
     return clip

@@ -60,19 +60,19 @@ class Files:
         self.forget_asked(id)
         (self._made / _checked(id)).unlink(missing_ok=True)
 
-    def tidy(self, known: Collection[str]) -> int:
-        """Remove what belongs to no job of `known`, as after a crash; how many files that were.
+    def tidy(self, known: Collection[str], live: Collection[str]) -> int:
+        """Remove what is of no `known` job, or what one is made of that is not `live`; how many.
 
-        Those of the last hour stay: their job may not be in the table yet.
+        So it is after a crash. Files of the last hour stay: they may not be in the table yet.
         """
-        gone = [path for path in self._all() if path.name not in known and _old(path)]
+        gone = [path for path in self._stray(known, live) if _old(path)]
         for path in gone:
             path.unlink(missing_ok=True)
         return len(gone)
 
-    def _all(self) -> Iterator[Path]:
-        yield from self._asked.iterdir()
-        yield from self._made.iterdir()
+    def _stray(self, known: Collection[str], live: Collection[str]) -> Iterator[Path]:
+        for folder, ids in ((self._asked, live), (self._made, known)):
+            yield from (path for path in folder.iterdir() if path.name not in ids)
 
 
 def _write(path: Path, data: bytes) -> int:

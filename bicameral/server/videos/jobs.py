@@ -66,17 +66,17 @@ class Jobs:
 
     async def add(
         self, asked: Asked, model: str, caller: str, *, wait: float | None, repeat: Repeat | None
-    ) -> Job:
+    ) -> tuple[Job, bool]:
         """Queue what is asked of `model`; it fails if it is not made in `wait` seconds.
 
-        Under an Idempotency-Key that is known by now: the job that is there already.
+        False, and the job that is there, if its Idempotency-Key is known by now.
         """
         with _told():
             return await self._add(asked, model, caller, wait, repeat)
 
     async def _add(
         self, asked: Asked, model: str, caller: str, wait: float | None, repeat: Repeat | None
-    ) -> Job:
+    ) -> tuple[Job, bool]:
         counts, o = await asyncio.to_thread(self._table.counts), self._options
         if counts["queued"] >= o.queue:
             raise Full(counts["queued"])
@@ -102,7 +102,7 @@ class Jobs:
             if put is None or put.id != id:
                 await asyncio.to_thread(self._files.forget_asked, id)
         self._runner.wake()
-        return put
+        return put, put.id == id
 
     async def find(self, id: str, caller: str) -> Job:
         """That job of `caller`."""

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec.structs import replace
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from bicameral.brain import Brain
@@ -24,7 +24,7 @@ from bicameral.server.errors import Refused
 from bicameral.server.exchange import JSON, Desk, Exchange, Headers, Receive, Scope, Send
 from bicameral.server.idempotency import KEY
 from bicameral.server.videos import form, limits
-from bicameral.server.videos.clip import BYTES, EXTENSIONS, made
+from bicameral.server.videos.clip import BYTES, EXTENSIONS, made, within
 from bicameral.server.videos.form import Asked
 from bicameral.server.videos.job import Job
 from bicameral.server.videos.jobs import Jobs
@@ -65,7 +65,12 @@ class Videos:
 
     async def counts(self) -> Mapping[str, int] | None:
         """How many jobs there are of each status; None if none are taken."""
-        return None if self._jobs is None else await self._jobs.counts()
+        if self._jobs is None:
+            return None
+        try:
+            return await self._jobs.counts()
+        except Refused:  # the log says why; what else is counted can be told all the same
+            return None
 
     def bare(self) -> dict[str, Bare]:
         """The routes that take bodies."""
@@ -91,15 +96,14 @@ class Videos:
             body = await exchange.body(self._options.max_upload)
             repeat = await _repeat(exchange, body)
             job = await jobs.known(repeat) if repeat else None
+            fresh = False
             if job is None:
                 asked = await self._asked(exchange, body)
                 await limits.foresee(self._brain, asked.request, exchange.model, exchange.caller)
                 wait, caller = asked.request.remaining(), exchange.caller
-                job = await jobs.add(asked, exchange.model, caller, wait=wait, repeat=repeat)
-                await exchange.whole(_json(job), [JSON])
-            else:
-                exchange.model = job.model
-                await exchange.whole(_json(job), [JSON, idempotency.REPLAYED])
+                job, fresh = await jobs.add(asked, exchange.model, caller, wait=wait, repeat=repeat)
+            exchange.model = job.model
+            await exchange.whole(_json(job), [JSON] if fresh else [JSON, idempotency.REPLAYED])
 
     async def sync(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The clip itself; who hangs up cancels it."""
@@ -111,7 +115,7 @@ class Videos:
                 return
             asked = await self._asked(exchange, body)
             request = exchange.booked(replace(asked.request, id=exchange.id.decode()))
-            async with jobs.slot():
+            async with within(request.remaining(), exchange.model), jobs.slot():
                 run = self._brain.run(request, exchange.model, caller=exchange.caller)
                 async with aclosing(run) as events, aclosing(_seen(exchange, events)) as seen:
                     most = self._options.max_result
@@ -172,18 +176,14 @@ class Videos:
         jobs = await self._opened()
         job, file = await jobs.clip(_id(request), request.user)
         kind = job.media_type or BYTES
-        size = os.fstat(file.fileno()).st_size
         name = f"{job.id}.{EXTENSIONS.get(kind, 'bin')}"
         headers: Headers = [
             (b"content-type", kind.encode()),
-            (b"content-length", b"%d" % size),
             (b"content-disposition", f'attachment; filename="{name}"'.encode()),
             _WHOLE,
             _NO_SNIFFING,
         ]
-        response = StreamingResponse(_chunks(file, size))
-        response.raw_headers = headers
-        return response
+        return _File(file, headers)
 
     # --- whether there is anything ---------------------------------------------------------------
 
@@ -247,11 +247,23 @@ async def _deleted(jobs: Jobs, request: HttpRequest) -> Response:
     return _response(msgspec.json.encode(told))
 
 
-async def _chunks(file: BinaryIO, size: int) -> AsyncIterator[bytes]:
-    with file:
-        while size > 0 and (data := await asyncio.to_thread(file.read, min(_CHUNK, size))):
-            size -= len(data)
-            yield data
+class _File(Response):
+    """What is in an open file, piece by piece; it is closed however that ends."""
+
+    def __init__(self, file: BinaryIO, headers: Headers) -> None:
+        super().__init__()
+        self._file = file
+        self._left = os.fstat(file.fileno()).st_size
+        self.raw_headers = [*headers, (b"content-length", b"%d" % self._left)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        with self._file as file:
+            await send(head)
+            while self._left > 0 and (data := await asyncio.to_thread(file.read, _CHUNK)):
+                self._left -= len(data)
+                more = self._left > 0
+                await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 def _id(request: HttpRequest) -> str:

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 from bicameral.brain import Brain
 from bicameral.config import VideosOptions
-from bicameral.errors import BicameralError, LedgerError, LimitError, Timeout
+from bicameral.errors import BicameralError, LedgerError, LimitError
 from bicameral.server import log as lines
 from bicameral.server.errors import fault
 from bicameral.server.metrics import Metrics
-from bicameral.server.videos.clip import Clip, made
+from bicameral.server.videos.clip import Clip, made, within
 from bicameral.server.videos.files import Files
 from bicameral.server.videos.job import Job
 from bicameral.server.videos.table import Failure, NoRoom, Table
@@ -80,7 +80,8 @@ class Runner:
         """Stop what runs and queue it again."""
         self._stop.set()
         self.wake()
-        await asyncio.gather(*self._more)
+        if self._more:
+            await asyncio.wait(self._more)
         jobs = dict(self._running)
         for task in jobs.values():
             task.cancel()
@@ -163,7 +164,9 @@ class Runner:
         gone += await self._call(self._table.expired, now=now, before=now - keep)
         for id in gone:
             await self._call(self._files.forget, id)
-        await self._call(self._files.tidy, await self._call(self._table.ids))
+        known = await self._call(self._table.ids)
+        live = await self._call(self._table.ids, live=True)
+        await self._call(self._files.tidy, known, live)
 
     # --- one job ---------------------------------------------------------------------------------
 
@@ -191,14 +194,10 @@ class Runner:
         deadline = None if left is None else time.monotonic() + left
         request = replace(request, deadline=deadline)
         tell = partial(self.progress.__setitem__, job.id)
-        try:
-            async with (
-                asyncio.timeout(left),
-                aclosing(self._brain.run(request, job.model, caller=job.caller)) as events,
-            ):
+        async with within(left, job.model):
+            run = self._brain.run(request, job.model, caller=job.caller)
+            async with aclosing(run) as events:
                 return await made(events, job.model, most=self._options.max_result, tell=tell)
-        except TimeoutError as error:
-            raise Timeout(job.model, "total", (job.deadline or 0.0) - job.created) from error
 
     async def _keep(self, job: Job, clip: Clip) -> None:
         now = self.clock()
@@ -261,12 +260,10 @@ class Runner:
         self.progress.pop(job.id, None)
         self.slots.release()
         self.wake()
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log.error("the video %s broke", job.id, exc_info=error)
-            self._do(self._broke(job))
+        if _broke(task, job.id):
+            self._do(self._give_up(job))
 
-    async def _broke(self, job: Job) -> None:
+    async def _give_up(self, job: Job) -> None:
         with _told("a job cannot be failed"):
             await self._fail(job, "server_error", "the server could not make it; see its log")
 
@@ -284,7 +281,19 @@ class Runner:
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._more.add(task)
-        task.add_done_callback(self._more.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._more.discard(task)
+        _broke(task, "the runner")
+
+
+def _broke(task: asyncio.Task[None], what: str) -> bool:
+    """Whether it ended by an error that nobody expected; the log says so."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("%s broke", what, exc_info=error)
+    return error is not None
 
 
 @contextmanager

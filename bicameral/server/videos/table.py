@@ -256,10 +256,12 @@ class Table:
             self._db.execute(f"DELETE FROM jobs WHERE {gone}", (before,))  # noqa: S608
         return ids
 
-    def ids(self) -> set[str]:
-        """Of every job there is."""
+    def ids(self, *, live: bool = False) -> set[str]:
+        """Of every job there is, or of those that have not ended."""
+        where = f"status IN {_LIVE}" if live else "TRUE"
         with self._lock:
-            return {row[0] for row in self._db.execute("SELECT id FROM jobs").fetchall()}
+            rows = self._db.execute(f"SELECT id FROM jobs WHERE {where}").fetchall()  # noqa: S608
+        return {row[0] for row in rows}
 
     # --- inside a transaction --------------------------------------------------------------------
 
