@@ -8,6 +8,8 @@ from pathlib import Path
 import openai
 import pytest
 
+from bicameral.config import parse
+from bicameral.errors import ConfigError
 from tests.server.client import call, until
 from tests.server.filming import (
     FILM,
@@ -268,3 +270,32 @@ async def test_the_metrics_count_jobs_by_status(live) -> None:
     assert 'bicameral_videos{status="completed"} 1' in text
     assert 'bicameral_videos{status="queued"} 0' in text
     assert 'route="videos",model="film",status="200"' in text
+
+
+async def test_who_waits_for_a_clip_waits_only_so_long(live) -> None:
+    got = await post(live, {"x-bicameral-timeout": "0.2"}, path="/v1/videos/sync", model="slow")
+    assert (got.status, got.error["code"]) == (504, "timeout")
+    assert (live.scripted("slow").cancelled, live.scripted("slow").running) == (1, 0)
+
+
+async def test_the_headers_that_limit_any_request_limit_this_one(live) -> None:
+    unpriced = await post(live, {"x-bicameral-budget": "0.01"})
+    assert (unpriced.status, unpriced.error["code"]) == (402, "budget_exceeded")
+    assert (await post(live, {"x-bicameral-reach": "mars"})).error["param"] == "x-bicameral-reach"
+    assert (await post(live, {"Content-Encoding": "gzip"})).status == 415
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("qeue = 1", ["[videos]", "'qeue'", "'queue'"]),
+        ("running = 0", ["[videos] running", ">= 1"]),
+        ("keep_seconds = 0", ["[videos] keep_seconds"]),
+        ("path = 3", ["[videos] path", "str"]),
+    ],
+)
+def test_a_wrong_table_says_where(table, words) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"[videos]\n{table}", "test")
+    for word in words:
+        assert word in str(caught.value)

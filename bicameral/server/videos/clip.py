@@ -36,7 +36,8 @@ async def made(
 ) -> Clip:
     """The clip at the end of `events`; `tell` gets the percentage done, below 100 until then.
 
-    Broken if `name` gave none, Refused if it has more than `most` bytes.
+    Broken if `name` gave none, Refused if it has more than `most` bytes. Either way it is heard to
+    its end, so that what it consumed is known.
     """
     clip: Video | None = None
     usage: Usage | None = None
@@ -47,9 +48,11 @@ async def made(
             if isinstance(event.part, Progress):
                 tell(_percent(event.part))
             elif isinstance(event.part, Video):
-                clip = _fitting(event.part, name, most)
+                clip = event.part
     if usage is None or clip is None or not clip.data:
-        raise Broken(name, "its answer has no clip, or no end")
+        raise Broken(name, "its answer has no clip that is here as bytes, or no end")
+    if len(clip.data) > most:
+        raise _too_large(len(clip.data), most)
     kind = clip.media_type or BYTES
     seconds = None if usage.media_ms is None else usage.media_ms / 1000
     return Clip(clip.data, kind if kind in EXTENSIONS else BYTES, seconds)
@@ -69,15 +72,11 @@ def _percent(progress: Progress) -> int:
     return max(0, min(99, 100 * progress.done // max(1, progress.total)))
 
 
-def _fitting(clip: Video, name: str, most: int) -> Video:
-    if clip.data is None:
-        raise Broken(name, "it gave an address in place of a clip, and addresses are not fetched")
-    if len(clip.data) > most:
-        raise Refused(
-            507,
-            f"the clip has {len(clip.data)} bytes, this server keeps {most} of one (max_result); "
-            "ask for fewer frames, a smaller size or another output_format",
-            "result_too_large",
-            headers=[(b"x-should-retry", b"false")],
-        )
-    return clip
+def _too_large(size: int, most: int) -> Refused:
+    return Refused(
+        507,
+        f"the clip has {size} bytes, this server keeps {most} of one (max_result); ask for fewer "
+        "frames, a smaller size or another output_format",
+        "result_too_large",
+        headers=[(b"x-should-retry", b"false")],
+    )

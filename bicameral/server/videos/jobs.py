@@ -62,7 +62,7 @@ class Jobs:
     async def known(self, repeat: Repeat) -> Job | None:
         """The job that was made under this Idempotency-Key."""
         with _told():
-            return await asyncio.to_thread(self._table.known, repeat)
+            return await self._runner.call(self._table.known, repeat)
 
     async def add(
         self, asked: Asked, model: str, caller: str, *, wait: float | None, repeat: Repeat | None
@@ -77,7 +77,7 @@ class Jobs:
     async def _add(
         self, asked: Asked, model: str, caller: str, wait: float | None, repeat: Repeat | None
     ) -> tuple[Job, bool]:
-        counts, o = await asyncio.to_thread(self._table.counts), self._options
+        counts, o = await self._runner.call(self._table.counts), self._options
         if counts["queued"] >= o.queue:
             raise Full(counts["queued"])
         now, spec = self._runner.clock(), asked.spec
@@ -91,23 +91,23 @@ class Jobs:
             deadline=None if wait is None else now + wait,
             seconds=spec.frames / spec.fps if spec.frames and spec.fps else None,
             size=f"{spec.width}x{spec.height}" if spec.width else None,
-            stored=await asyncio.to_thread(self._files.ask, id, request),
+            stored=await self._runner.call(self._files.ask, id, request),
         )
         put = None
         try:
-            put = await asyncio.to_thread(
+            put = await self._runner.call(
                 self._table.add, job, repeat, queue=o.queue, room=o.max_total
             )
         finally:
             if put is None or put.id != id:
-                await asyncio.to_thread(self._files.forget_asked, id)
+                await self._runner.call(self._files.forget_asked, id)
         self._runner.wake()
         return put, put.id == id
 
     async def find(self, id: str, caller: str) -> Job:
         """That job of `caller`."""
         with _told():
-            job = await asyncio.to_thread(self._table.find, id, caller)
+            job = await self._runner.call(self._table.find, id, caller)
         if job is None:
             raise _unknown(id)
         return self._latest(job)
@@ -119,7 +119,7 @@ class Jobs:
         if after is not None:
             await self.find(after, caller)
         with _told():
-            jobs, more = await asyncio.to_thread(
+            jobs, more = await self._runner.call(
                 self._table.page, caller, after=after, limit=limit, newest=newest
             )
         return [self._latest(job) for job in jobs], more
@@ -129,22 +129,22 @@ class Jobs:
         now = self._runner.clock()
         expires = now + self._options.keep_seconds
         with _told():
-            job = await asyncio.to_thread(self._table.cancel, id, caller, now=now, expires=expires)
+            job = await self._runner.call(self._table.cancel, id, caller, now=now, expires=expires)
             if job is None:
                 raise _unknown(id)
             if job.status != "cancelled":
                 raise Refused(409, f"the video {id} is {job.status} already", f"video_{job.status}")
             await self._runner.stop(id)
-            await asyncio.to_thread(self._files.forget, id)
+            await self._runner.call(self._files.forget, id)
         return job
 
     async def delete(self, id: str, caller: str) -> None:
         """Forget the job and all that is kept of it; if it runs it is cancelled."""
         with _told():
-            if not await asyncio.to_thread(self._table.delete, id, caller):
+            if not await self._runner.call(self._table.delete, id, caller):
                 raise _unknown(id)
             await self._runner.stop(id)
-            await asyncio.to_thread(self._files.forget, id)
+            await self._runner.call(self._files.forget, id)
 
     async def clip(self, id: str, caller: str) -> tuple[Job, BinaryIO]:
         """The job and its clip, open; Refused if that is not there yet, or not any more."""
@@ -154,7 +154,7 @@ class Jobs:
         with _told():
             if job.expires is None or job.expires > self._runner.clock():
                 try:
-                    return job, await asyncio.to_thread(self._files.made, id)
+                    return job, await self._runner.call(self._files.made, id)
                 except FileNotFoundError:
                     log.error("the clip of %s is not where it was put", id)
         keep = self._options.keep_seconds
@@ -165,7 +165,7 @@ class Jobs:
     async def counts(self) -> dict[str, int]:
         """How many jobs there are of each status."""
         with _told():
-            return await asyncio.to_thread(self._table.counts)
+            return await self._runner.call(self._table.counts)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:

@@ -49,6 +49,7 @@ class Videos:
         self._options = brain.config.videos
         self._jobs: Jobs | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     async def start(self) -> None:
         """Go on with the jobs of the table; if it cannot be opened now the log says why."""
@@ -59,9 +60,10 @@ class Videos:
                 log.error("no videos are made: %s", error)
 
     async def close(self) -> None:
-        """Give back what runs."""
-        if self._jobs is not None:
-            await self._jobs.close()
+        """Give back what runs; nothing is answered after this."""
+        jobs, self._jobs, self._closed = self._jobs, None, True
+        if jobs is not None:
+            await jobs.close()
 
     async def counts(self) -> Mapping[str, int] | None:
         """How many jobs there are of each status; None if none are taken."""
@@ -196,10 +198,12 @@ class Videos:
         if not _makers(self._brain):
             raise _nobody()
         async with self._opening:
+            if self._closed:
+                raise Refused(503, "the server is shutting down", "shutting_down")
             if self._jobs is None:
                 metrics = self._desk.metrics
                 self._jobs = await Jobs.open(self._options, self._brain, metrics)
-        return self._jobs
+            return self._jobs
 
 
 def _makers(brain: Brain) -> list[str]:

@@ -8,9 +8,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,6 +28,7 @@ from bicameral.server.videos.job import Job
 from bicameral.server.videos.table import Failure, NoRoom, Table
 from bicameral.types import Request
 
+T = TypeVar("T")
 log = logging.getLogger("bicameral.server")
 _AGAIN = 5.0  # seconds until a job is tried again that could not be booked
 
@@ -70,6 +72,7 @@ class Runner:
         self._more: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="videos")
 
     def start(self) -> None:
         """Look after the table from now on."""
@@ -89,7 +92,8 @@ class Runner:
             await asyncio.wait(jobs.values())
         with suppress(*Failure):  # then somebody claims it once the lease is over
             for id in jobs:
-                await self._call(self._table.give_back, id, self._owner, at=0.0)
+                await self.call(self._table.give_back, id, self._owner, at=0.0)
+        await asyncio.to_thread(self._threads.shutdown)
 
     def wake(self) -> None:
         """There is something to claim, or a slot is free."""
@@ -119,7 +123,7 @@ class Runner:
         job = None
         try:
             now = self.clock()
-            job = await self._call(
+            job = await self.call(
                 self._table.claim,
                 self._owner,
                 tuple(self._brain.models),
@@ -152,26 +156,26 @@ class Runner:
         for id, task in tuple(self._running.items()):
             until = self.clock() + self._pulse.lease
             done = self.progress.get(id, 0)
-            if not await self._call(self._table.renew, id, self._owner, until=until, progress=done):
+            if not await self.call(self._table.renew, id, self._owner, until=until, progress=done):
                 task.cancel()
 
     async def sweep(self) -> None:
         """Fail what nobody will do any more, and remove what has expired."""
         now, keep = self.clock(), self._options.keep_seconds
         ends: dict[str, Any] = {"now": now, "expires": now + keep}
-        gone = await self._call(self._table.abandoned, tries=self._options.tries, **ends)
-        gone += await self._call(self._table.unwanted, before=now - keep, **ends)
-        gone += await self._call(self._table.expired, now=now, before=now - keep)
+        gone = await self.call(self._table.abandoned, tries=self._options.tries, **ends)
+        gone += await self.call(self._table.unwanted, before=now - keep, **ends)
+        gone += await self.call(self._table.expired, now=now, before=now - keep)
         for id in gone:
-            await self._call(self._files.forget, id)
-        known = await self._call(self._table.ids)
-        live = await self._call(self._table.ids, live=True)
-        await self._call(self._files.tidy, known, live)
+            await self.call(self._files.forget, id)
+        known = await self.call(self._table.ids)
+        live = await self.call(self._table.ids, live=True)
+        await self.call(self._files.tidy, known, live)
 
     # --- one job ---------------------------------------------------------------------------------
 
     async def _work(self, job: Job) -> None:
-        request = await self._call(self._files.asked, job.id)
+        request = await self.call(self._files.asked, job.id)
         if request is None:
             await self._fail(job, "input_gone", "what it was to be made of is not there any more")
             return
@@ -210,8 +214,8 @@ class Runner:
             stored=len(clip.data),
         )
         try:
-            await self._call(self._files.make, job.id, clip.data)
-            kept = await self._call(
+            await self.call(self._files.make, job.id, clip.data)
+            kept = await self.call(
                 self._table.complete, done, self._owner, room=self._options.max_total
             )
         except NoRoom:
@@ -225,13 +229,13 @@ class Runner:
             await self._fail(job, "storage_full", f"the clip cannot be kept: {error.strerror}")
             return
         if kept:
-            await self._call(self._files.forget_asked, job.id)
+            await self.call(self._files.forget_asked, job.id)
             self._line(job, "completed")
-        elif not await self._call(self._table.lives, job.id):
-            await self._call(self._files.forget, job.id)
+        elif not await self.call(self._table.lives, job.id):
+            await self.call(self._files.forget, job.id)
 
     async def _later(self, job: Job, seconds: float) -> None:
-        await self._call(self._table.give_back, job.id, self._owner, at=self.clock() + seconds)
+        await self.call(self._table.give_back, job.id, self._owner, at=self.clock() + seconds)
 
     async def _failed(self, job: Job, error: BicameralError) -> None:
         self._metrics.failed(error)
@@ -241,7 +245,7 @@ class Runner:
     async def _fail(self, job: Job, code: str, message: str) -> None:
         now = self.clock()
         expires = now + self._options.keep_seconds
-        ours = await self._call(
+        ours = await self.call(
             self._table.fail,
             job.id,
             self._owner,
@@ -251,7 +255,7 @@ class Runner:
             expires=expires,
         )
         if ours:
-            await self._call(self._files.forget, job.id)
+            await self.call(self._files.forget, job.id)
         self._line(job, code)
 
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
@@ -274,9 +278,10 @@ class Runner:
 
     # --- threads and tasks -----------------------------------------------------------------------
 
-    async def _call(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """In a thread, as a disk may keep us waiting."""
-        return await asyncio.to_thread(work, *args, **named)
+    async def call(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
+        """In a thread, as a disk may keep us waiting; one that no model can keep busy."""
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._threads, partial(work, *args, **named))
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
