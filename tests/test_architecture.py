@@ -32,6 +32,7 @@ LAYERS = [
         "watching",
         "ledger_cli",
         "chips_cli",
+        "vdt_cli",
         "cli",
         "evals",
         "__main__",
@@ -58,6 +59,7 @@ HEAVY = {
     "ray",
     "torch",
     "transformers",
+    "safetensors",
 }
 
 

@@ -12,7 +12,7 @@ from bicameral.chips.impossible import why_not
 from bicameral.chips.layouts import Option, encoders, encoding, search
 from bicameral.chips.replica import Encoding
 from bicameral.chips.whole import Column, Room
-from bicameral.chips.workload import Objective, Pool, Workload
+from bicameral.chips.workload import Pool, Workload
 from bicameral.errors import ConfigError
 
 # Of the options of one kind that trade speed for load, so many are kept.
@@ -109,15 +109,19 @@ def seconds(option: Option) -> float:
     return option.late + option.replica.at(float(option.places)).life(option.held.written).value
 
 
-def price(objective: Objective, chips: int, option: Option | None, pool: Pool) -> int:
+def price(work: Workload, chips: int, option: Option | None, pool: Pool) -> int:
     """What is to be least, for one replica (or node) of so many chips; whole and never below 0.
 
-    Of what costs alike, fewer chips are less. Raises ConfigError if the pool does not say it.
+    Of latency it is the replica's part of the mean: its seconds, for the share of all requests
+    that it can take. Of what costs alike, fewer chips are less. Raises ConfigError if the pool
+    does not say it.
     """
+    objective = work.goal.minimise
     if objective == "latency":
         if option is None:
             raise ValueError("a node is as slow as what it runs")
-        return round(option.planned() * seconds(option) * 1e6) + chips
+        share = min(1.0, option.planned() / work.load.rate)
+        return round(share * seconds(option) * 1e6) + chips
     if objective == "energy":
         if pool.chip.power_w is None:
             raise ConfigError(f"power_w of {pool.chip.name} is unknown: minimise cost or latency")
@@ -146,7 +150,7 @@ def columns(
             Column(
                 index,
                 option.chips,
-                price(work.goal.minimise, option.chips, option, pool),
+                price(work, option.chips, option, pool),
                 tuple(option.planned() if row in covered else 0.0 for row in rows),
             )
         )

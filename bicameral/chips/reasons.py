@@ -104,7 +104,7 @@ def _each(work: Workload, option: Option) -> float:
     if work.goal.minimise == "latency":
         return seconds(option)
     pool = _pool(work, option.pool)
-    whole = price(work.goal.minimise, option.chips, option, pool) / option.planned()
+    whole = price(work, option.chips, option, pool) / option.planned()
     return whole / 3600 * 1000 / 1e9 if work.goal.minimise == "cost" else whole / 1000
 
 

@@ -130,8 +130,8 @@ def _whole(
 def _node_price(work: Workload, found: Node) -> int:
     pool = next(p for p in work.pools if p.name == found.pool)
     if work.goal.minimise == "latency":
-        return sum(n * price("latency", o.chips, o, pool) for o, n in found.holds)
-    return price(work.goal.minimise, found.chips, None, pool)
+        return sum(n * price(work, o.chips, o, pool) for o, n in found.holds)
+    return price(work, found.chips, None, pool)
 
 
 def _alike(found: Cover, nodes: Sequence[Node]) -> Solution:

@@ -207,6 +207,16 @@ def test_energy_and_latency_may_be_least_instead() -> None:
     assert quick.seen[0].token.value < frugal.seen[0].token.value
 
 
+def test_the_fastest_chip_is_taken_for_a_single_request_too() -> None:
+    """What a slow chip could take, had it more to do, speaks neither for nor against it."""
+    rare = LOAD.replace("20000", "1")
+    goal = '[goal]\nminimise = "latency"'
+    slow = measured(concurrency=1, first_token_s=0.2, token_s=0.1)
+    for parts in ((H200, CPU, slow), (CPU, H200, slow)):
+        (group,) = plan(work(*parts, load=rare, goal=goal)).groups
+        assert group.pool == "h200-sxm"
+
+
 def test_no_plan_rests_on_more_than_is_there() -> None:
     """With one chip less than it takes, it is refused."""
     needed = plan(work(H100, load=LOAD.replace("20000", "200000"))).chips
