@@ -85,8 +85,9 @@ class Faithful(nn.Module):
         patches = split(self._fitting(x), self.design.patch)
         b, t, h, w, _ = patches.shape
         clock = self.clock(time)
-        if self.known is not None and known is not None:
+        if self.known is not None:
             patches = patches * mask[..., None]
+        if self.known is not None and known is not None:
             told = torch.cat([split(known, self.design.patch), mask[..., None]], dim=-1)
             clock = clock + self.known(told).mean((1, 2, 3))
         tokens = self.embed(patches).view(b, t, h * w, -1) + self.places

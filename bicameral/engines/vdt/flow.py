@@ -15,7 +15,8 @@ from bicameral.engines.vdt.design import Design
 from bicameral.engines.vdt.parts import spread
 
 Net = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-LEAST = 0.05  # a time that the velocity is divided by at least, as in arXiv 2511.13720
+LEAST = 0.05  # a time that is divided by at least in training, as in arXiv 2511.13720
+EXACT = 1e-6  # and in sampling, so that the last step arrives at the clip that is predicted
 
 
 def levels(count: int, shift: float, draw: Generator) -> Tensor:
@@ -25,13 +26,23 @@ def levels(count: int, shift: float, draw: Generator) -> Tensor:
 
 
 def velocity(
-    net: Net, design: Design, x: Tensor, mask: Tensor, time: Tensor, known: Tensor
+    net: Net,
+    design: Design,
+    x: Tensor,
+    mask: Tensor,
+    time: Tensor,
+    known: Tensor,
+    *,
+    least: float = LEAST,
 ) -> Tensor:
-    """Noise minus clip, as the net sees it at `x`; `known` is the clip where it is given."""
+    """Noise minus clip, as the net sees it at `x`; `known` is the clip where it is given.
+
+    Of a net that predicts the clean clip it follows by a division by the time, at least `least`.
+    """
     out = net(x, mask, time, known).float()
     if design.predicts == "velocity":
         return out
-    return (x - out) / spread(time, design.patch).clamp(min=LEAST)
+    return (x - out) / spread(time, design.patch).clamp(min=least)
 
 
 def loss(net: Net, design: Design, clip: Tensor, mask: Tensor, draw: Generator) -> Tensor:
@@ -58,6 +69,7 @@ def error(
     return square / (made.sum((1, 2, 3, 4)) * clip.shape[2]).clamp(min=1)
 
 
+@torch.no_grad()
 def sample(
     net: Net,
     design: Design,
@@ -80,11 +92,13 @@ def sample(
     line = torch.linspace(1, 0, steps + 1)
     line = design.shift * line / (1 + (design.shift - 1) * line)
     everything = torch.ones_like(mask)
+    alone = torch.where(mask > 0, mask, everything)  # what was given is as late as all can be
     for now, after in zip(line[:-1].tolist(), line[1:].tolist(), strict=True):
-        guess = velocity(net, design, x, mask, mask * now, given)
+        guess = velocity(net, design, x, mask, mask * now, given, least=EXACT)
         if guidance != 1.0:
             free = (1 - made) * ((1 - now) * known + now * noise) + made * x
-            plain = velocity(net, design, free, everything, everything * now, 0 * given)
+            late = alone * now
+            plain = velocity(net, design, free, everything, late, 0 * given, least=EXACT)
             guess = plain + guidance * (guess - plain)
         x = x + wide * (after - now) * guess
         x = torch.where(made > 0, x, known)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from bicameral.errors import ConfigError
 from bicameral.types import VideoTask
 
 TASKS: tuple[VideoTask, ...] = get_args(VideoTask)
@@ -26,8 +27,9 @@ def fixed(task: VideoTask, grid: Grid, draw: Generator) -> Mask:
     """The paper's mask of a task over `grid` (frames, rows, columns); `draw` where it is random.
 
     Half of the frames given, of an interpolation every fourth, of image-to-video one.
+    Raises ConfigError for a task of one frame that needs two.
     """
-    frames = grid[0]
+    frames = _enough(task, grid)
     half = frames // 2
     match task:
         case "predict":
@@ -41,14 +43,15 @@ def fixed(task: VideoTask, grid: Grid, draw: Generator) -> Mask:
         case "image":
             return given(grid, [int(draw.integers(frames))])
         case "frames":
-            return given(grid, np.flatnonzero(draw.random(frames) < 0.2).tolist())
+            kept = draw.random(frames)
+            return given(grid, np.flatnonzero((kept < 0.2) & (kept < kept.max())).tolist())
         case "complete":
             return _framed(_box(grid, 0.5, draw), draw)
 
 
 def widened(task: VideoTask, grid: Grid, draw: Generator) -> Mask:
     """The same task with as many frames given, and where, as chance has it."""
-    frames = grid[0]
+    frames = _enough(task, grid)
     match task:
         case "predict":
             return given(grid, range(int(draw.integers(1, frames))))
@@ -77,6 +80,12 @@ def given(grid: Grid, frames: Iterable[int]) -> Mask:
     mask = np.ones(grid, np.float32)
     mask[list(frames)] = 0
     return mask
+
+
+def _enough(task: VideoTask, grid: Grid) -> int:
+    if grid[0] < 2 and task not in ("unconditional", "complete"):
+        raise ConfigError(f"the task {task} takes clips of at least two frames, not {grid[0]}")
+    return grid[0]
 
 
 def _framed(mask: Mask, draw: Generator) -> Mask:

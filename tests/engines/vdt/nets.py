@@ -36,8 +36,9 @@ def awake(design: Design, seed: int = 0) -> nn.Module:
 
 
 def clips(design: Design, count: int, seed: int = 0) -> Tensor:
-    """Noise between -1 and 1, in the shape of the design's clips."""
-    shape = (count, design.frames, design.latent, design.height, design.width)
+    """Noise between -1 and 1, in the shape of what the design's net sees."""
+    rows, columns = (design.patch * side for side in design.grid[1:])
+    shape = (count, design.frames, design.latent, rows, columns)
     return 2 * torch.rand(shape, generator=dice(seed)) - 1
 
 
