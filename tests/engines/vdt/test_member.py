@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ torch = pytest.importorskip("torch", reason="needs `make torch`: see the Makefil
 
 import numpy as np  # noqa: E402
 
+from bicameral.engines.vdt import checkpoint  # noqa: E402
 from bicameral.engines.vdt.design import Autoencoder  # noqa: E402
 from bicameral.errors import (  # noqa: E402
     Broken,
@@ -153,6 +155,16 @@ async def test_a_folder_is_its_model(path: Path) -> None:
         assert (await film(model)).any()
 
 
+async def test_weights_written_in_half_precision_serve_as_well(path: Path, tmp_path: Path) -> None:
+    design, tensors, _ = checkpoint.read(path)
+    half = {name: each.bfloat16() for name, each in tensors.items()}
+    checkpoint.save(tmp_path / "half.safetensors", design, half)
+    async with served(tmp_path / "half.safetensors") as half_model, served(path) as full:
+        one, other = await film(half_model), await film(full)
+    assert (one != other).any()
+    assert abs(one.astype(int) - other).mean() < 8
+
+
 # torch's fused norm wants its weight in the precision of what it norms, and warns of its absence
 @pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning")
 async def test_half_precision_makes_nearly_the_same(path: Path) -> None:
@@ -281,20 +293,33 @@ async def test_a_closed_stream_stops_before_the_next_step(model: Model) -> None:
     assert gate.passes == 3 + 2
 
 
-async def test_the_deadline_counts_while_it_is_made_and_while_it_waits(model: Model) -> None:
-    gate = Gate(2)
+async def test_the_deadline_counts_while_it_is_made(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, late = Gate(3), SimpleNamespace(monotonic=lambda: time.monotonic() + 100)
+    request = wanting(steps=200).but(deadline=time.monotonic() + 60)
     with watched(model, gate):
-        soon = time.monotonic() + 0.2
-        answers = await asyncio.gather(
-            made(model, wanting(steps=200).but(deadline=soon)),
-            made(model, wanting().but(deadline=soon)),
-            return_exceptions=True,
-        )
+        async with aclosing(model.run(request)) as events:
+            await anext(events)
+            await gate.there()
+            with monkeypatch.context() as patched:
+                patched.setattr("bicameral.types.time", late)
+                with pytest.raises(Timeout, match="total"):
+                    assert [event async for event in events]
         gate.open()
         await made(model, wanting(steps=2))
-    assert [type(answer) for answer in answers] == [Timeout, Timeout]
-    assert [answer.phase for answer in answers if isinstance(answer, Timeout)] == ["total", "queue"]
-    assert gate.passes == 2 + 2
+    assert gate.passes == 3 + 2
+
+
+async def test_the_deadline_counts_while_it_waits(model: Model) -> None:
+    gate = Gate(1)
+    with watched(model, gate):
+        first = asyncio.create_task(made(model, wanting()))
+        await gate.there()
+        with pytest.raises(Timeout, match="queue"):
+            await made(model, wanting().but(deadline=time.monotonic()))
+        gate.open()
+        assert (await first).videos
 
 
 async def test_who_finds_the_line_full_is_told_when_to_come_back(path: Path) -> None:
