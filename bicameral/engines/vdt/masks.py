@@ -115,8 +115,9 @@ def _tube(grid: Grid, share: float, draw: Generator) -> Mask:
     side = share**0.5
     tall, broad = max(1, round(side * rows)), max(1, round(side * columns))
     mask = np.zeros(grid, np.float32)
-    tops = np.linspace(*draw.uniform(0, rows - tall, 2).tolist(), frames).round().astype(int)
-    lefts = np.linspace(*draw.uniform(0, columns - broad, 2).tolist(), frames).round().astype(int)
+    rooms = (rows - tall, columns - broad)
+    ends = [draw.uniform(0, room, 2) for room in rooms]
+    tops, lefts = (np.linspace(a, b, frames).round().astype(int) for a, b in ends)
     for frame, (top, left) in enumerate(zip(tops, lefts, strict=True)):
         mask[frame, top : top + tall, left : left + broad] = 1
     return mask
