@@ -63,6 +63,9 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="Equal seeds make equal clips.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda:0, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Of a CPU; fewer are faster where it is busy.")
+    ] = None,
 ) -> None:
     """Generate a clip from nothing, or from what is given of it.
 
@@ -87,7 +90,10 @@ def sample(
         sampling=Sampling(seed=seed),
         video=spec,
     )
-    table = {"engine": "vdt", "path": path, "device": device, "precision": precision}
+    table: dict[str, Any] = {"engine": "vdt", "path": path, "device": device}
+    table["precision"] = precision
+    if threads is not None:
+        table["threads"] = threads
     clip = asyncio.run(_made(table, request))
     try:
         out.write_bytes(clip.data or b"")
