@@ -5,10 +5,12 @@ from __future__ import annotations
 import typer
 
 from bicameral.vdt_cli.data import app as data
+from bicameral.vdt_cli.eval import evaluate
 from bicameral.vdt_cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True, help="Train a video diffusion transformer of your own, and look at it."
 )
 app.command()(train)
+app.command("eval")(evaluate)
 app.add_typer(data, name="data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,6 +85,8 @@ def train(
         gpus=gpus,
     )
     why = launch(order, Screen)
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes one answers
+        return
     if why == ASKED:
         terminal.err.print(f"saved in {folder}: the same command goes on from here", markup=False)
         raise KeyboardInterrupt
@@ -91,7 +94,8 @@ def train(
         terminal.err.print(
             f"{minutes:g} minutes are up, saved in {folder}: the same command goes on", markup=False
         )
-    terminal.out.print(str(folder / MODEL), markup=False)
+    if (folder / MODEL).exists():  # not if a codec was all there was time for
+        terminal.out.print(str(folder / MODEL), markup=False)
 
 
 def _order(data: str, folder: Path, wishes: Wishes, device: str | None) -> Order:

@@ -119,7 +119,7 @@ def states(order: Order) -> list[str]:
 def test_pieces_are_the_whole(order: Order, tmp_path: Path) -> None:
     whole = replace(order, out=str(tmp_path / "whole"))
     assert run(whole) == GO
-    pieces = replace(order, minutes=0.3)
+    pieces = replace(order, minutes=0.12)
     ends, watcher = [TIME], Watcher()
     while ends[-1] == TIME:
         ends.append(run(pieces, watcher, clock=Clock()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -31,6 +32,7 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg")
 _LONG = 512  # frames that are decoded and kept together; a longer film is cut into such parts
 _ROOM = 1 << 30  # bytes of decoded clips that are kept
+_WORKERS = 8  # films opened or decoded at a time, by threads: OpenCV works beside Python
 _TRIES = 100  # films that may fail one after another before the data are called broken
 
 
@@ -93,8 +95,9 @@ class Films:
                 f"all {len(skipped):,} films of {self._path} are left out; {name}: {why}"
             )
         shelf = _Shelf(self._root, [parts[i] for i in divided(len(parts), held)], shape)
-        workers = min(8, os.cpu_count() or 1)
-        return Clips(shelf.clip, len(parts), skipped=skipped, workers=workers)
+        return Clips(
+            shelf.clip, len(parts), skipped=skipped, workers=min(_WORKERS, os.cpu_count() or 1)
+        )
 
 
 class _Shelf:
@@ -169,11 +172,14 @@ def _indexed(root: Path, names: list[str], index: Path | None) -> list[Entry]:
         with suppress(OSError, msgspec.MsgspecError):  # a lost index is only made again
             held = msgspec.json.decode(index.read_bytes(), type=list[Entry])
             known = {entry.name: entry for entry in held}
-    entries = []
-    for name in names:
+
+    def entry(name: str) -> Entry:
         stamp = (root / name).stat().st_mtime_ns
         old = known.get(name)
-        entries.append(old if old and old.stamp == stamp else _looked(root, name, stamp))
+        return old if old and old.stamp == stamp else _looked(root, name, stamp)
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        entries = list(pool.map(entry, names))
     if index is not None and entries != list(known.values()):
         index.parent.mkdir(parents=True, exist_ok=True)
         partly = index.with_name(f".{index.name}.{os.getpid()}")

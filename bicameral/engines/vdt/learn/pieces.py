@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -263,9 +263,11 @@ class Silent:
 
 
 @contextmanager
-def asking(*, deaf: bool = False) -> Iterator[Callable[[], bool]]:
-    """Whether somebody has asked to stop: Ctrl-C or SIGTERM, once; a second Ctrl-C is not waited
-    for. `deaf` to Ctrl-C: another process decides."""
+def asking(*, deaf: Collection[int] = ()) -> Iterator[Callable[[], bool]]:
+    """Whether somebody has asked to stop, by Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once.
+
+    `deaf` are signals that are another process's to hear.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -273,12 +275,12 @@ def asking(*, deaf: bool = False) -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: Any) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else ask)
-    if not deaf:
-        signal.signal(signal.SIGTERM, ask)
+    for number in before:
+        signal.signal(number, signal.SIG_IGN if number in deaf else ask)
     try:
         yield asked.is_set
     finally:

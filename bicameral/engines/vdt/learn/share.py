@@ -76,7 +76,9 @@ def faster(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        said(f"--compile has no effect here: {str(error).strip().splitlines()[0]}")
+        lines = str(error).strip().splitlines()
+        why = next((line for line in lines if "error:" in line), lines[0])
+        said(f"--compile has no effect here: {why}")
         return net
     finally:
         net.zero_grad(set_to_none=True)
