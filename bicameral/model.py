@@ -12,6 +12,7 @@ The contract, checked for every model by tests/engines/test_contract.py:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -162,7 +163,19 @@ def bound(card: Card, request: Request) -> Usage | None:
         return None
     size = sum(16 + sum(map(_bytes, m.parts)) for m in request.messages)
     size += sum(len(repr(tool).encode()) for tool in (*request.tools, request.format or ""))
-    return replace(NO_USAGE, prompt_tokens=size, completion_tokens=request.n * said)
+    return replace(
+        NO_USAGE, prompt_tokens=size, completion_tokens=request.n * said, media_ms=_film(request)
+    )
+
+
+def _film(request: Request) -> int | None:
+    """Milliseconds of film that are to be made; None if the request leaves the length open."""
+    if request.output is not Modality.VIDEO:
+        return 0
+    spec = request.video
+    if spec is None or not spec.frames or not spec.fps:
+        return None
+    return math.ceil(1000 * spec.frames / spec.fps)
 
 
 def _bytes(part: Part) -> int:

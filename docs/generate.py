@@ -20,6 +20,7 @@ from bicameral.config import (
     MindOptions,
     RightOptions,
     ServerOptions,
+    VideosOptions,
 )
 from bicameral.right.apart import Settings
 from bicameral.right.stream.settings import WatchOptions
@@ -46,6 +47,7 @@ def page() -> str:
     parts.append(_section("[models.NAME.cluster.replicas]", Bounds, ()))
     parts.append(_section("[minds.NAME]", MindOptions, ()))
     parts.append(_section("[server]", ServerOptions, ()))
+    parts.append(_section("[videos]", VideosOptions, ()))
     parts.append(_section("[journal]", JournalOptions, ()))
     parts.append(_section("[ledger]", LedgerOptions, ()))
     parts.append(_section("[cluster]", ClusterOptions, ()))

@@ -57,6 +57,7 @@ from tests.engines.launch.starting import faked
 from tests.engines.models import opened
 from tests.engines.sounds import hearing, spoken
 from tests.engines.spiking_case import recording, spiking
+from tests.engines.vdt.serving import served, tiny, wanting
 from tests.engines.whispers import scripted_whisper
 from tests.left.tiny import FIRST, SECOND, Tiny
 from tests.messages_api import message, start, words
@@ -203,11 +204,20 @@ async def tokens() -> AsyncIterator[Model]:
     yield Tokens("m", [Tiny("a", FIRST), Tiny("b", SECOND)])
 
 
+@asynccontextmanager
+async def vdt() -> AsyncIterator[Model]:
+    pytest.importorskip("torch", reason="needs torch: `make test-torch`")
+    with tempfile.TemporaryDirectory() as folder:
+        async with served(tiny(Path(folder))) as model:
+            yield model
+
+
 CASES: dict[str, Case] = {
     "scripted": scripted,
     "llama_cpp": llama_cpp,
     "launched": launched,
     "transformers": transformers,
+    "vdt": vdt,
     "embed": embed,
     "vad": vad,
     "whisper": whisper,
@@ -246,6 +256,8 @@ def fitting(card: Card) -> Request:
     """A request this model takes: a question, texts to embed, or a sound to perceive in."""
     if Modality.TEXT in card.emits:
         return HELLO
+    if Modality.VIDEO in card.emits:
+        return wanting()
     if Modality.PERCEPT in card.emits and Modality.IMAGE in card.accepts:
         return Request(messages=(Message("user", (picture(),)),), output=Modality.PERCEPT)
     if Modality.PERCEPT in card.emits and Modality.VIDEO in card.accepts:
@@ -267,7 +279,7 @@ async def test_streams_deltas_then_exactly_one_done(model: Model) -> None:
     assert all(isinstance(event, Delta) for event in events[:-1])
     answer = await collect(model, fitting(model.card))
     assert answer.error is None
-    assert answer.text or answer.embeddings or answer.percepts
+    assert answer.text or answer.embeddings or answer.percepts or answer.videos
 
 
 async def test_no_relay_without_a_wire(model: Model) -> None:
@@ -290,7 +302,8 @@ async def test_usage_is_reported_or_unknown(model: Model) -> None:
     for field in Usage.__struct_fields__:
         value = getattr(done.usage, field)
         assert value is None or value >= 0
-    if done.usage.total_tokens is not None and Modality.PERCEPT not in model.card.emits:
+    wordless = model.card.emits & {Modality.PERCEPT, Modality.VIDEO}
+    if done.usage.total_tokens is not None and not wordless:
         assert done.usage.total_tokens > 0
 
 
