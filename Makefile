@@ -4,9 +4,11 @@ BIN := .venv/bin
 UV := 0.13.9
 # On a busy machine the threads of linear algebra wait for one another, a hundred times as long.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Where Python is told to keep no compiled code, each process that a test starts would compile us.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-large torch test-torch check clients lock clean bench-left bench-live \
-  bench-right bench-chips
+.PHONY: run test test-large torch test-torch ready weights check clients lock clean \
+  bench-left bench-live bench-right bench-chips
 
 # The main job: real local models answer three real questions as one mind.
 run: .venv/.run
@@ -19,27 +21,41 @@ run: .venv/.run
 	done
 	@echo; $(BIN)/bicameral ledger report --by member
 
+# A worker that is done takes tests from the other one: the longest files have the fewest tests.
+WORKERS ?= 2
+SHARED = -n $(WORKERS) --dist worksteal
+
 # Everything but the tests that want the 1.1 GB model; those run where it has been pulled.
-test: .venv/.dev clients
+test:
+	@$(MAKE) --no-print-directory --jobs 8 ready
+	$(ONE) BICAMERAL_REQUIRE_CLIENTS=1 $(BIN)/pytest $(SHARED)
+	@$(MAKE) --no-print-directory test-torch
+
+# Most of installing is waiting for the network, so make this with several jobs.
+ready: .venv/.dev clients weights .venv-torch/.installed
+
+weights: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m efficientnet-lite0 blazeface-back whisper-base
-	$(ONE) BICAMERAL_REQUIRE_CLIENTS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-large: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m qwen2.5-coder-1.5b
 	$(BIN)/pytest -m large
 
-# torch takes 1.2 GB and two minutes, so the tests that want it have an environment of their own.
+# torch takes 1.2 GB, so the tests that want it have an environment of their own.
 TORCH := .venv-torch/bin
 torch: .venv-torch/.installed
 
-.venv-torch/.installed: requirements/torch.txt pyproject.toml
-	$(PYTHON) -m venv --clear .venv-torch
-	$(TORCH)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt -e .
+# Unlike pip, uv does not look by itself where PIP_FIND_LINKS says; there may be a build for the CPU.
+LINKS := $(addprefix --find-links=,$(wildcard $(PIP_FIND_LINKS)))
+.venv-torch/.installed: requirements/torch.txt pyproject.toml | .venv/bin/uv
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-torch
+	$(BIN)/uv pip install --quiet --python $(TORCH)/python $(LINKS) -r requirements/torch.txt -e .
 	@touch $@
 
+WITH_TORCH := $(wildcard tests/engines/hf tests/engines/test_transformers.py tests/engines/vdt \
+  tests/vdt_cli tests/engines/test_contract.py)
 test-torch: .venv-torch/.installed
-	$(ONE) $(TORCH)/pytest tests/engines/hf tests/engines/test_transformers.py
-	$(ONE) $(TORCH)/pytest tests/engines/test_contract.py -k transformers
+	$(ONE) $(TORCH)/pytest $(SHARED) -k 'hf or transformers or vdt' $(WITH_TORCH)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
@@ -94,7 +110,7 @@ bench-%: .venv/.dev
 	@touch $@
 
 .venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@ .venv/.run
 
@@ -111,7 +127,7 @@ clients: $(CLIENTS) $(NODE)
 	@touch $@
 
 $(NODE): tests/clients/node/package-lock.json
-	cd tests/clients/node && npm ci --silent
+	cd tests/clients/node && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 # Pins every dependency by hash, for make run and for make test (all extras but transformers').

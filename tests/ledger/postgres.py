@@ -68,7 +68,8 @@ class Server:
     def database(self) -> str:
         """A new one's URL."""
         name = f"book_{secrets.token_hex(6)}"
-        self.execute(f"CREATE DATABASE {name}", "postgres")
+        # Its log holds the whole new database otherwise, which takes half as long again.
+        self.execute(f"CREATE DATABASE {name} STRATEGY FILE_COPY", "postgres")
         return self.url(name)
 
     def execute(self, statement: str, database: str) -> None:
