@@ -59,7 +59,7 @@ class Arrays:
             film = films[chosen[int(dice.integers(len(chosen)))]]
             return fitted(_bytes(film[window(frames, shape, dice)]), shape)
 
-        return Clips(make, len(chosen))
+        return Clips(make, len(films))
 
 
 def _bytes(film: NDArray[Any]) -> Film:

@@ -59,6 +59,8 @@ class Pile(Protocol):
 class Clips:
     """A source whose n-th clip of a batch depends on one number drawn from the dice alone.
 
+    `count` is how many there are, held ones and all; None is without end.
+
     So several processes can each make their own part of the same batch.
     """
 
@@ -85,9 +87,14 @@ class Clips:
         return np.stack(list(each(lambda seed: self._make(np.random.default_rng(seed)), seeds)))
 
 
+def kept(count: int) -> int:
+    """How many of `count` clips are kept from training."""
+    return 0 if count <= 10 * _LEAST else max(_LEAST, min(count // _HELD, _MOST))
+
+
 def divided(count: int, held: bool) -> list[int]:
     """The numbers of the clips to learn from, or of those `held` back; few clips: all are both."""
-    keep = 0 if count <= 10 * _LEAST else max(_LEAST, min(count // _HELD, _MOST))
+    keep = kept(count)
     apart = {i * count // keep for i in range(keep)} if keep else set()
     if held and keep:
         return sorted(apart)

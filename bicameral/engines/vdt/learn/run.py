@@ -21,7 +21,7 @@ from bicameral.engines.vdt import checkpoint
 from bicameral.engines.vdt.codec import Codec, Convolutional, Pixels, load, tensors
 from bicameral.engines.vdt.learn import curves
 from bicameral.engines.vdt.learn.autoencode import CodecTrainer, floor
-from bicameral.engines.vdt.learn.clips import Clips
+from bicameral.engines.vdt.learn.clips import Clips, kept
 from bicameral.engines.vdt.learn.looks import Looks
 from bicameral.engines.vdt.learn.order import Order
 from bicameral.engines.vdt.learn.pieces import GO, Log, Pace, Piece, Shown, States
@@ -125,6 +125,8 @@ class Run:
                 self._say(f"warning: the data have changed: {before.data} were there before")
         path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
         self._say(data)
+        if source.count is not None and not kept(source.count):
+            self._say(f"{source.count:,} clips are few: it is looked at with those it learns from")
         if source.skipped:
             named = [f"{name} ({why})" for name, why in source.skipped.items()][:_NAMED]
             self._say(f"{len(source.skipped):,} films are left out: {'; '.join(named)}")
@@ -164,7 +166,7 @@ class Run:
         if code == GO:
             codec = trainer.done()
             decibels = floor(codec, held, order.device)
-            self._say(f"codec: {decibels:.1f} dB of signal to noise on clips it has not seen")
+            self._say(f"codec: {decibels:.1f} dB of signal to noise")
             about = {
                 "schedule": msgspec.to_builtins(order.codec),
                 "decibels": decibels,
