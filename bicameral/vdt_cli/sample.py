@@ -35,7 +35,7 @@ _NAME = "sample"
 
 def sample(
     out: Annotated[Path, typer.Argument(help="The clip: a .mp4, .gif, .npz or .png file.")],
-    path: Annotated[
+    model: Annotated[
         str, typer.Option(help="A model.safetensors, a folder with one, or nano.")
     ] = "nano",
     given: Annotated[
@@ -90,7 +90,7 @@ def sample(
         sampling=Sampling(seed=seed),
         video=spec,
     )
-    table: dict[str, Any] = {"engine": "vdt", "path": path, "device": device}
+    table: dict[str, Any] = {"engine": "vdt", "path": model, "device": device}
     table["precision"] = precision
     if threads is not None:
         table["threads"] = threads

@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(path: Path, *words: Any) -> str:
     """What it says; its error is raised."""
-    usual = ["--path", str(path), "--device", "cpu", "--threads", "1", "--steps", "2"]
+    usual = ["--model", str(path), "--device", "cpu", "--threads", "1", "--steps", "2"]
     result = CliRunner().invoke(app, [*map(str, words), *usual])
     if result.exception:
         raise result.exception
