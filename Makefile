@@ -8,7 +8,7 @@ ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test test-large torch test-torch ready weights check clients lock clean \
-  bench-left bench-live bench-right bench-chips
+  bench-left bench-live bench-right bench-chips bench-video
 
 # The main job: real local models answer three real questions as one mind.
 run: .venv/.run
@@ -91,6 +91,12 @@ bench-chips: .venv/.dev
 	@$(BIN)/bicameral pull smollm2-135m
 	for part in chips planning cluster; do $(BIN)/python bench/$$part.py || exit 1; done
 	$(BIN)/python bench/bakeoff.py --out .bench/bakeoff
+
+# What a trained net is worth on all seven tasks, beside floors; ablations on small nets; how fast; and
+# what surprises it. Moving MNIST too, for a net that MNIST_MODEL names and digits in BICAMERAL_DATA.
+bench-video: .venv-torch/.installed
+	$(ONE) $(TORCH)/python bench/video.py $(if $(MNIST_MODEL),--mnist-model $(MNIST_MODEL))
+	$(ONE) $(TORCH)/python bench/video_surprise.py
 
 # bench-gateway · bench-local · bench-cancel · bench-confidence · bench-embed · bench-embedded ·
 # bench-ledger · bench-settlement
