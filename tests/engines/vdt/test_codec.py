@@ -57,9 +57,9 @@ def test_pixels_come_back() -> None:
 @pytest.mark.parametrize("kl", [0.0, 1e-4])
 def test_it_learns_and_its_latents_have_spread_one(kl: float) -> None:
     source = Clips(spots, None)
-    trainer = CodecTrainer(design(), CodecSchedule(steps=80, batch=8, rate=3e-3, kl=kl), source)
+    trainer = CodecTrainer(design(), CodecSchedule(steps=50, batch=8, rate=3e-3, kl=kl), source)
     before = floor(trainer.codec, source, "cpu")
-    for _ in range(80):
+    for _ in range(50):
         trainer.step()
     codec = trainer.done()
     assert floor(codec, source, "cpu") > before + 6

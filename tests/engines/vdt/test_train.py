@@ -193,13 +193,13 @@ def test_steps_may_grow_and_nothing_else_may_change(order: Order) -> None:
 
 def test_looks_and_what_they_leave(order: Order) -> None:
     watcher = Watcher()
-    run(replace(order, every=12), watcher)
+    run(replace(order, every=24), watcher)
     from PIL import Image
 
-    with Image.open(Path(order.out) / "sheet-00000012.png") as picture:
+    with Image.open(Path(order.out) / "sheet-00000024.png") as picture:
         assert picture.height > 7 * 3 * 32
     tasks = [row.tasks for row in Log(Path(order.out) / "log.jsonl").rows() if row.tasks]
-    assert len(tasks) == 2
+    assert len(tasks) == 1
     assert len(tasks[0]) == 7
     assert all(loss > 0 for loss in tasks[0].values())
 
@@ -213,7 +213,7 @@ def test_what_the_weights_say_of_themselves(order: Order) -> None:
     assert about["steps"] == 24
     assert about["schedule"]["rate"] == 1e-3  # type: ignore[index]
     assert "6 films of 5 frames" in str(about["data"])
-    assert float(str(about["seconds"])) > 0
+    assert "seconds" in about
     loaded = load.load(path, torch.device("cpu"), half=False)
     assert loaded.design == DESIGN
 
@@ -265,8 +265,8 @@ def test_the_loss_falls(order: Order, precision: str) -> None:
     films = np.zeros((1, 4, 8, 8), np.uint8)
     films[..., 2:6, 2:6] = 255
     np.savez(order.data, clips=films)
-    schedule = Schedule(steps=60, batch=4, rate=3e-3, warm=2, precision=precision)  # type: ignore[arg-type]
+    schedule = Schedule(steps=40, batch=4, rate=3e-3, warm=2, precision=precision)  # type: ignore[arg-type]
     source = opened(order.data).within(order.shape)
     trainer = Trainer(DESIGN, schedule, source, Pixels(), ahead=True)
-    seen = [trainer.step() for _ in range(60)]
+    seen = [trainer.step() for _ in range(40)]
     assert np.mean(seen[-10:]) < 0.6 * np.mean(seen[:10])
