@@ -1,5 +1,5 @@
 """The command line: ask, chat, watch, models, serve, check, pull, explain, feedback, learn, eval,
-ledger, keys, prices, chips, bakeoff, plan.
+ledger, keys, prices, chips, bakeoff, plan, vdt.
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 answered, 1 a model failed, 2 the
 call or the config is wrong, 130 interrupted.
