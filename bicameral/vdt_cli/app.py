@@ -7,6 +7,7 @@ import typer
 from bicameral.vdt_cli.data import app as data
 from bicameral.vdt_cli.eval import evaluate
 from bicameral.vdt_cli.sample import sample
+from bicameral.vdt_cli.surprise import surprise
 from bicameral.vdt_cli.train import train
 
 app = typer.Typer(
@@ -15,4 +16,5 @@ app = typer.Typer(
 app.command()(train)
 app.command()(sample)
 app.command("eval")(evaluate)
+app.command()(surprise)
 app.add_typer(data, name="data")
