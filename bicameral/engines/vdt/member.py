@@ -2,7 +2,8 @@
 
 `path` is a model.safetensors of `bicameral vdt train`. It makes `slots` clips at once, one sampling
 step at a time, and tells each step; closing the stream stops it before the next. Nothing is fetched
-and no text is read: a prompt that is not empty is refused.
+and no text is read: a prompt that is not empty is refused. As a sceptic it tells of clips instead
+whether they are reasonable.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bicameral.engines.llama_cpp import CORES
 from bicameral.engines.media.optional import library, present
 from bicameral.engines.vdt.asking import Asked, Habits, asked
 from bicameral.engines.vdt.design import Design
+from bicameral.engines.vdt.sceptic import Sceptic, looking
 from bicameral.errors import BicameralError, Broken, ConfigError
 from bicameral.model import admit
 from bicameral.types import (
@@ -45,6 +47,8 @@ from bicameral.types import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bicameral.engines.vdt.load import Loaded
 
 EXTRA = "video"
@@ -62,7 +66,8 @@ class Options(MemberOptions, frozen=True, kw_only=True):
     CPU. `steps` (32 of a modern net, 100 of a faithful one), `guidance` and `fps` hold where a
     request is silent. `slots` clips are made at once, `queue` more may wait; `threads` is for a
     CPU. No clip is longer than `max_frames`, no frame larger than `max_pixels` (four times those
-    that the net learned from).
+    that the net learned from). A `sceptic` makes no clips: it perceives them, and says whether what
+    happens follows from what went before; run `bicameral vdt surprise --calibrate` once for it.
     """
 
     path: str
@@ -76,10 +81,11 @@ class Options(MemberOptions, frozen=True, kw_only=True):
     threads: Annotated[int, Meta(ge=1, le=512)] | None = None
     max_frames: Annotated[int, Meta(ge=1, le=4096)] = 256
     max_pixels: Annotated[int, Meta(ge=1, le=2**26)] | None = None
+    sceptic: bool = False
 
 
 @asynccontextmanager
-async def open(name: str, options: Options) -> AsyncIterator[VideoDiffusion]:
+async def open(name: str, options: Options) -> AsyncIterator[VideoDiffusion | Sceptic]:
     """Load the weights in a thread and serve them until left."""
     model = await asyncio.to_thread(_load, name, options)
     try:
@@ -88,7 +94,7 @@ async def open(name: str, options: Options) -> AsyncIterator[VideoDiffusion]:
         await model.close()
 
 
-def _load(name: str, options: Options) -> VideoDiffusion:
+def _load(name: str, options: Options) -> VideoDiffusion | Sceptic:
     library("torch", extra=EXTRA)
     for needed in ("numpy", "PIL", "safetensors"):
         present(needed, extra=EXTRA)
@@ -110,7 +116,25 @@ def _load(name: str, options: Options) -> VideoDiffusion:
         watts=options.watts,
         serves=load.called(file),
     )
-    return VideoDiffusion(card, options, _habits(name, options, loaded.design), loaded)
+    habits = _habits(name, options, loaded.design)
+    if options.sceptic:
+        return _sceptic(card, options, habits, loaded, file)
+    return VideoDiffusion(card, options, habits, loaded)
+
+
+def _sceptic(card: Card, options: Options, habits: Habits, loaded: Loaded, file: Path) -> Sceptic:
+    from bicameral.engines.vdt import calibration
+
+    usual = calibration.read(file)
+    if usual is None:
+        raise ConfigError(
+            f"[models.{card.name}] sceptic: what is usual for {file} was never measured: run "
+            f"`bicameral vdt surprise --calibrate --model {file}`"
+        )
+    takes, gives = frozenset({Modality.VIDEO}), frozenset({Modality.PERCEPT})
+    card = replace(card, accepts=takes, emits=gives, features=frozenset())
+    look = looking(card.name, loaded, usual, habits)
+    return Sceptic(card, look, _line(card, options), _workers(card, options, loaded))
 
 
 def _habits(name: str, options: Options, design: Design) -> Habits:
@@ -139,19 +163,8 @@ class VideoDiffusion:
 
     def __init__(self, card: Card, options: Options, habits: Habits, loaded: Loaded) -> None:
         self._card, self._habits, self._loaded = card, habits, loaded
-        threads = options.threads or CORES.count
-        self._line = Line(
-            card.name,
-            slots=options.slots,
-            queue=options.queue,
-            cores=CORES if card.chip == "cpu" else None,
-            threads=threads,
-        )
-        self._workers = ThreadPoolExecutor(
-            options.slots,
-            thread_name_prefix=card.name,
-            initializer=partial(_threads, loaded, threads),
-        )
+        self._line = _line(card, options)
+        self._workers = _workers(card, options, loaded)
         self._making: dict[asyncio.Future[_Over | None], _Run] = {}
 
     @property
@@ -206,6 +219,22 @@ class VideoDiffusion:
             raise Broken(name, f"the clip broke off: {why}") from said
         yield Delta(said.video, by=name)
         yield Done(usage=said.usage, by=name, served=self._card.serves)
+
+
+def _line(card: Card, options: Options) -> Line:
+    return Line(
+        card.name,
+        slots=options.slots,
+        queue=options.queue,
+        cores=CORES if card.chip == "cpu" else None,
+        threads=options.threads or CORES.count,
+    )
+
+
+def _workers(card: Card, options: Options, loaded: Loaded) -> ThreadPoolExecutor:
+    """A thread for each slot."""
+    start = partial(_threads, loaded, options.threads or CORES.count)
+    return ThreadPoolExecutor(options.slots, thread_name_prefix=card.name, initializer=start)
 
 
 def _threads(loaded: Loaded, count: int) -> None:
