@@ -21,7 +21,7 @@ from bicameral.engines.vdt.learn.sources import opened
 from bicameral.engines.vdt.learn.train import Schedule, Trainer
 from bicameral.engines.vdt.load import Loaded
 from bicameral.engines.vdt.score.samples import Way
-from bicameral.engines.vdt.score.seven import MODEL, ONE, Result
+from bicameral.engines.vdt.score.seven import EACH, MEAN, MODEL, ONE, Result
 from bicameral.engines.vdt.score.whole import Wanted, examine
 
 TASKS = ("predict", "interpolate")
@@ -36,8 +36,11 @@ REFERENCE = Design(
     heads=2,
     attention="full",
     predicts="clean",
+    shift=4.0,
 )
-FAITHFUL = replace(REFERENCE, kind="faithful", attention="factorized", predicts="velocity")
+FAITHFUL = replace(
+    REFERENCE, kind="faithful", attention="factorized", predicts="velocity", shift=1.0
+)
 CONTENDERS: dict[str, tuple[Design, dict[str, Any]]] = {
     "the reference: modern, unified, tokens, full, clean": (REFERENCE, {}),
     "single task: predict only": (REFERENCE, {"tasks": "predict"}),
@@ -95,12 +98,12 @@ def _trained(design: Design, schedule: Schedule) -> tuple[Loaded, list[float]]:
 
 
 def _numbers(result: Result) -> list[float]:
-    motion = result.motion[ONE]
+    motion = result.motion[EACH]
     lost = 100 * (motion["lost"] or 0) / max(1, motion["due"] or 0)
     far = motion["position"]
     return [
         result.scores[ONE].mse,
-        result.scores[MODEL[1]].mse,
+        result.scores[MEAN].mse,
         float("nan") if far is None else far,
         lost,
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bicameral import terminal
@@ -17,8 +18,9 @@ from bicameral.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from bicameral.engines.vdt.learn.sheet import Strip
-    from bicameral.engines.vdt.score.samples import Way
-    from bicameral.engines.vdt.score.whole import Wanted, Watched
+    from bicameral.engines.vdt.load import Loaded
+    from bicameral.engines.vdt.score.seven import Scores
+    from bicameral.engines.vdt.score.whole import Watched
     from bicameral.types import VideoTask
 
 SCORES, SHEET = "scores.json", "sheet.png"
@@ -49,6 +51,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu, cuda:0, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Use torch's compiler.")] = False,
 ) -> None:
     """Score a net on all seven tasks, with every floor beside every number.
 
@@ -56,62 +59,59 @@ def evaluate(
     """
     _needed()
     from bicameral.engines.vdt.score.samples import Way
-    from bicameral.engines.vdt.score.whole import Wanted
+    from bicameral.engines.vdt.score.samples import compiled as faster
+    from bicameral.engines.vdt.score.whole import Wanted, examine
 
     way = Way(samples=samples, steps=steps, guidance=guidance, seed=seed, batch=batch)
     wanted = Wanted(data=data or "", clips=clips, tasks=_tasks(tasks), beyond=beyond, longer=longer)
-    _scored(model, wanted, way, out, device=device, precision=precision, threads=threads)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    net, about = _loaded(model, device, precision)
+    stride = int(str(about.get("stride", 1)))
+    wanted = replace(wanted, data=_data(wanted.data, about), stride=stride)
+    if compiled:
+        with terminal.waiting("compiling…"):
+            net = faster(net, way, lambda text: terminal.err.print(text, markup=False))
+    began = time.monotonic()
+    with _watching() as watched:
+        scores, strips = examine(net, wanted, way, watched)
+    _show(scores)
+    if out:
+        told = {
+            "model": model,
+            "trained": about,
+            "design": net.design,
+            "wanted": wanted,
+            "way": way,
+            "precision": "bfloat16" if net.half else "float32",
+            "device": str(net.device),
+            "seconds": round(time.monotonic() - began, 1),
+            "scores": scores,
+        }
+        _write(out, told, strips)
 
 
-def _scored(
-    model: str,
-    wanted: Wanted,
-    way: Way,
-    out: Path | None,
-    *,
-    device: str,
-    precision: str,
-    threads: int | None,
-) -> None:
-    import torch
-    from msgspec.structs import replace
-
+def _loaded(model: str, device: str, precision: str) -> tuple[Loaded, dict[str, object]]:
+    """The net, and what its file says of its training."""
     from bicameral.engines.hf.load import device as found
     from bicameral.engines.vdt import checkpoint, load
-    from bicameral.engines.vdt.score import table
-    from bicameral.engines.vdt.score.whole import examine
 
     if precision not in ("auto", "float32", "bfloat16"):
         raise RequestError(f"--precision {precision}: it is float32, bfloat16 or auto")
     file, chip = load.find(model), found("vdt eval", device)
     half = precision == "bfloat16" or (precision == "auto" and chip.type != "cpu")
-    net = load.load(file, chip, half=half)
-    about = checkpoint.read(file)[2]
-    wanted = replace(
-        wanted, data=_data(wanted.data, about), stride=int(str(about.get("stride", 1)))
-    )
-    if threads:
-        torch.set_num_threads(threads)
-    began = time.monotonic()
-    with _watching() as watched:
-        scores, strips = examine(net, wanted, way, watched)
+    return load.load(file, chip, half=half), checkpoint.read(file)[2]
+
+
+def _show(scores: Scores) -> None:
+    from bicameral.engines.vdt.score import table
+
     for grid in table.grids(scores):
         terminal.out.print(grid.rich(), soft_wrap=False)
     for line in (table.NOTE, *table.verdicts(scores)):
         terminal.out.print(line, markup=False)
-    if out:
-        told = {
-            "model": str(file),
-            "trained": about,
-            "design": net.design,
-            "wanted": wanted,
-            "way": way,
-            "precision": "bfloat16" if half else "float32",
-            "device": str(chip),
-            "seconds": round(time.monotonic() - began, 1),
-            "scores": scores,
-        }
-        _write(out, told, strips)
 
 
 def _write(out: Path, told: dict[str, object], strips: list[Strip]) -> None:

@@ -17,7 +17,7 @@ from bicameral.engines.vdt.score import apart, openstl, seven, table  # noqa: E4
 from bicameral.engines.vdt.score.held import FIRST, Held, held, worlds  # noqa: E402
 from bicameral.engines.vdt.score.openstl import Score  # noqa: E402
 from bicameral.engines.vdt.score.samples import Way, effort, made  # noqa: E402
-from bicameral.engines.vdt.score.seven import BEST, MODEL, ONE, Result, Scores  # noqa: E402
+from bicameral.engines.vdt.score.seven import BEST, EACH, MEAN, MODEL, ONE, Result, Scores  # noqa: E402
 from bicameral.engines.vdt.score.whole import Wanted, examine  # noqa: E402
 from bicameral.errors import ConfigError  # noqa: E402
 from tests.engines.vdt.nets import KINDS, awake, knowing, tiny  # noqa: E402
@@ -61,7 +61,7 @@ def test_numbers_by_hand() -> None:
     found = result(oracle(clips, off=0.1), clips)
     assert found.made == [2, 3]
     assert (found.kept_error, found.frames, found.samples) == (0.0, 6, 2)
-    for name in MODEL:
+    for name in (ONE, MEAN, BEST):
         assert found.scores[name].mse == pytest.approx(64 * 0.1**2, rel=1e-4)
         assert found.scores[name].mae == pytest.approx(64 * 0.1, rel=1e-4)
         assert found.scores[name].psnr == pytest.approx(20, abs=1e-3)
@@ -135,9 +135,9 @@ def test_one_sample_their_mean_and_the_best_of_them() -> None:
     assert found.scores[ONE].mse == pytest.approx(each[0].mean())
     assert found.scores[BEST].mse == pytest.approx(np.mean(each, axis=2).min(0).mean())
     averaged = batch.films.mean(1, dtype=np.float64)[:, 2:]
-    assert found.scores[MODEL[1]] == openstl.score(averaged, true)
+    assert found.scores[MEAN] == openstl.score(averaged, true)
     assert found.scores[BEST].mse < found.scores[ONE].mse
-    assert found.scores[MODEL[1]].mse < np.mean(each)
+    assert found.scores[MEAN].mse < np.mean(each)
 
 
 def test_masks_are_of_the_task() -> None:
@@ -211,7 +211,7 @@ def test_motion_is_scored_beside_the_parser() -> None:
     design = tiny("modern", frames=6, height=32, width=32, channels=3, patch=8)
     loaded = Loaded(design, awake(design), Pixels(), CPU, False)
     found = result(loaded, clips, "predict")
-    assert set(found.motion) == {"truth", ONE, "copy", "linear"}
+    assert set(found.motion) == {"truth", EACH, "copy", "linear"}
     truth, copy = found.motion["truth"], found.motion["copy"]
     assert truth["lost"] == 0
     assert truth["position_px"] is not None
@@ -219,7 +219,7 @@ def test_motion_is_scored_beside_the_parser() -> None:
     assert copy["position"] is not None
     assert truth["position"] is not None
     assert copy["position"] > 10 * truth["position"]
-    ours = found.motion[ONE]
+    ours = found.motion[EACH]
     assert ours["due"] == WAY.samples * (truth["due"] or 0)
 
 

@@ -28,8 +28,9 @@ from bicameral.engines.vdt.score.parse import parse
 from bicameral.engines.vdt.score.samples import Told, Way, effort, made
 from bicameral.types import VideoTask
 
-ONE, BEST, TRUTH, GROUND = "one sample", "best sample", "truth", "ground"
-MODEL = (ONE, "mean of samples", BEST)
+ONE, MEAN, BEST, EACH = "one sample", "mean of samples", "best sample", "each sample"
+MODEL = (ONE, MEAN, BEST, EACH)
+TRUTH, GROUND = "truth", "ground"
 ROLLED = 3  # windows: what is given, and twice on from what was made
 _DEEPEST = 58.9  # dB of a frame at most: what rounding to bytes leaves, and an equal frame is inf
 _LEAST = 7  # px a side of what is scored, the window of SSIM
@@ -218,7 +219,7 @@ class _Tally:
             self._curves[name].append(curves)
         if moving and self._held.scenes:
             self._move(number, TRUTH, [clip], frames)
-            self._move(number, MODEL[0], list(films.clip(0, 1)), frames)
+            self._move(number, EACH, list(films.clip(0, 1)), frames)
             for name in _MOVED:
                 self._move(number, name, [floors[name]], frames)
 
@@ -257,7 +258,7 @@ class _Path:
     def add(self, number: int, films: Clip) -> None:
         """Samples (K, T, H, W, C) of a clip, and the truth."""
         if self._held.scenes:
-            self._add(number, MODEL[0], films.clip(0, 1))
+            self._add(number, EACH, films.clip(0, 1))
             self._add(number, TRUTH, self._held.clips[number][None])
 
     def add_floor(self, number: int, mask: Mask, cell: int) -> None:
@@ -306,7 +307,7 @@ def _compared(
     films: Clip, clip: Clip, wide: NDArray[np.bool_], floors: Mapping[str, Clip]
 ) -> dict[str, Curves]:
     """The numbers (1, frames) of every guess, the best sample being that of the least MSE."""
-    names = [MODEL[0], MODEL[1], *floors]
+    names = [ONE, MEAN, *floors]
     guesses = [films.mean(0, dtype=np.float64), *(each / 255.0 for each in floors.values())]
     place = _place(wide)
     stack = np.concatenate([films, np.stack(guesses)])[:, *place]
