@@ -126,8 +126,15 @@ def _last(loaded: Loaded, known: Tensor, mask: Tensor, way: Way, draw: Generator
             out: Tensor = loaded.net(*inputs)
         return out
 
+    # One layout in memory, whatever was cut from what: a compiled net is compiled anew for others.
     steps = process(loaded.design).sample(
-        net, loaded.design, known, mask, draw, steps=way.steps, guidance=way.guidance
+        net,
+        loaded.design,
+        known.contiguous(),
+        mask.contiguous(),
+        draw,
+        steps=way.steps,
+        guidance=way.guidance,
     )
     return deque(steps, maxlen=1).pop()
 
