@@ -68,11 +68,11 @@ def compiled(loaded: Loaded, way: Way, said: Callable[[str], None]) -> Loaded:
     count = max(1, way.batch // way.samples) * way.samples
     size = (count, frames, design.latent, rows * design.patch, columns * design.patch)
     faster = Loaded(design, torch.compile(loaded.net), loaded.codec, loaded.device, loaded.half)
-    known = torch.zeros(size, device=loaded.device)
-    mask = torch.ones((count, *design.grid), device=loaded.device)
     once = Way(samples=1, steps=1, batch=count)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode():  # of which are the tensors, too, or it is compiled anew
+            known = torch.zeros(size, device=loaded.device)
+            mask = torch.ones((count, *design.grid), device=loaded.device)
             _last(faster, known, mask, once, Generator(loaded.device).manual_seed(0))
     except torch.OutOfMemoryError:
         raise
