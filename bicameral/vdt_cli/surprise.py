@@ -40,7 +40,7 @@ def surprise(
 ) -> None:
     """Say how surprising a clip is to a net that has learned how things move in its world.
 
-    Of clips of any other world it says that they are unlike what the net was trained on.
+    It says so where a clip looks unlike all that the net was trained on, and so surprises anyway.
     """
     if clip is None and not calibrate:
         raise RequestError("name a clip, or --calibrate")
@@ -106,22 +106,25 @@ def _show(judged: tuple[Verdict, float | None, int], *, as_json: bool) -> None:
         return
     if verdict.strange:
         terminal.out.print(
-            "unlike what the net was trained on: its first frames already are, as "
+            "unlike what the net was trained on: its first frames are as strange as those of "
             f"{_rarely(verdict.p_past, of)}, so the rest says little",
             markup=False,
         )
     terminal.out.print(
-        f"surprise {verdict.z:+.1f}, as of {_rarely(verdict.p, of)} (p {verdict.p:.2g}); "
-        f"most at frame {frame}{'' if fps is None else f', {frame / fps:.2f} s'}",
+        f"surprise {verdict.z:+.1f}: as surprising as {_rarely(verdict.p, of)} "
+        f"(p {verdict.p:.2g}); most at frame {frame}"
+        f"{'' if fps is None else f', {frame / fps:.2f} s'}",
         markup=False,
     )
 
 
 def _rarely(p: float, of: int) -> str:
-    """How many possible clips are so: as rarely as could be seen among `of` of them, or more."""
-    if p <= 1 / (of + 1) + 1e-9:
-        return f"less than 1 in {of:,} clips it could have been trained on"
-    return f"1 in {1 / p:.3g} clips it could have been trained on"
+    """How many possible clips are so; less than one of those looked at cannot be told."""
+    if p < 1.5 / (of + 1):
+        share = f"fewer than 1 in {of:,}"
+    else:
+        share = f"1 in {1 / p:.1f}" if p > 0.1 else f"1 in {1 / p:,.0f}"
+    return f"{share} of the clips it could have been trained on"
 
 
 def _read(path: Path) -> bytes:
