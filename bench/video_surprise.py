@@ -253,13 +253,11 @@ def ways(loaded: Loaded) -> dict[str, Scores]:
     return found
 
 
-def trusted(loaded: Loaded, usual: Calibration, sets: Sets) -> Iterator[str]:
-    """Whether p-values hold, and whether other worlds are known for it."""
-    films, size = sets.films.shape[2], sets.films.shape[3]
+def trusted(loaded: Loaded, usual: Calibration, scores: Real) -> Iterator[str]:
+    """Whether p-values of `scores` (pairs, 2) hold, and whether other worlds are known for it."""
+    films, size = loaded.design.frames, loaded.design.height
     limit = float(np.quantile(usual.scores, 0.95))
-    for name, index in (("possible", 0), ("impossible", 1)):
-        found = of_films(loaded, sets.films[:, index])
-        share = np.mean([each.score(usual.scale) > limit for each in found])
+    for name, share in zip(("possible", "impossible"), (scores > limit).mean(0), strict=True):
         yield f"{share:.0%} of the {name} clips surprise more than 95 % of {len(usual.scores)} do"
     for name, world in others(films, size).items():
         pasts = np.array([each.past for each in of_films(loaded, world)])
@@ -304,9 +302,11 @@ def main() -> None:
     else:
         sets = drawn(TEST, asked.each, *shape)
         usual = calibration.calibrated(file, loaded, clips=asked.calibrate)
-        for row in table(floors() | {"the net": by_the_net(loaded, usual.scale)}, sets):
+        for row in table(floors(), sets):
             print(row, flush=True)
-        print(*trusted(loaded, usual, sets), sep="\n")
+        flat = sets.films.reshape(-1, *sets.films.shape[2:])
+        scores = by_the_net(loaded, usual.scale)(flat).reshape(-1, 2)
+        print(line("the net", scores, sets.kinds), *trusted(loaded, usual, scores), sep="\n")
     print(f"{time.process_time() - began:.0f} s of CPU")
 
 
