@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bicameral.engines.llama.voice import Open, Voice, opener
-from bicameral.errors import BicameralError
+from bicameral.errors import BicameralError, RequestError
 from bicameral.model import Model, admit
 from bicameral.right.clip import pictures
 from bicameral.right.senses import Found, Media, Senses
@@ -125,16 +125,23 @@ class Perceiving:
         if not isinstance(part, Video):
             found = await self._senses.perceive(part, request)
             return (Text(told(what, found, limit=limit)),), [found]
-        shots = await pictures(part)
+        shots, whole = await pictures(part), await self._as_a_whole(part, request)
         if Modality.IMAGE in self._model.card.accepts:
             times = ", ".join(f"{at:.1f} s" for at, _ in shots)
-            head = Text(
-                f"\n[{what}: pictures of it follow, taken at {times}; its sound is left out]\n"
-            )
-            return (head, *(picture for _, picture in shots)), []
+            head = f"\n[{what}: pictures of it follow, taken at {times}; its sound is left out]\n"
+            said = told(what, whole, limit=limit) if whole.percepts else ""
+            return (Text(said + head), *(picture for _, picture in shots)), [whole]
         founds = [await self._senses.perceive(picture, request) for _, picture in shots]
         found = _timed([at for at, _ in shots], founds)
-        return (Text(told(f"{what} (without its sound)", found, limit=limit)),), founds
+        found = replace(found, percepts=(*found.percepts, *whole.percepts))
+        return (Text(told(f"{what} (without its sound)", found, limit=limit)),), [*founds, whole]
+
+    async def _as_a_whole(self, clip: Video, request: Request) -> Found:
+        """What those find who take clips; one that is not for them is told of without them."""
+        try:
+            return await self._senses.perceive(clip, request)
+        except RequestError as error:
+            return Found(calls=error.calls)
 
 
 def _timed(times: list[float], founds: list[Found]) -> Found:

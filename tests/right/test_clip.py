@@ -89,3 +89,29 @@ async def test_a_text_only_member_reads_what_was_seen_and_when(tmp_path: Path) -
 class _Always(dict):
     def get(self, key: object, default: object = None) -> object:
         return (says("GATE 4"),)
+
+
+async def test_what_is_found_in_a_clip_as_a_whole_is_told_beside_its_pictures(
+    tmp_path: Path,
+) -> None:
+    film = clip(tmp_path)
+    finds = {film.data or b"": (says("motion as expected"),)}
+    for kind in (Modality.TEXT, Modality.IMAGE):
+        reader = Reader(*(() if kind is Modality.TEXT else (kind,)))
+        sceptic = Finder("sceptic", finds, accepts=Modality.VIDEO)
+        request = Request(messages=(Message("user", (Text("Is this reasonable?"), film)),))
+        answer = await collect(Perceiving(reader, Senses([sceptic, Finder()])), request)
+        assert answer.error is None
+        assert "motion as expected" in reader.read
+        assert sceptic.looked == 1
+
+
+async def test_a_clip_that_is_not_for_a_perceiver_of_clips_is_told_of_without_it(
+    tmp_path: Path,
+) -> None:
+    reader = Reader()
+    short = Finder("sceptic", accepts=Modality.VIDEO, error=RequestError("too short"))
+    request = Request(messages=(Message("user", (Text("What happens?"), clip(tmp_path))),))
+    answer = await collect(Perceiving(reader, Senses([short, Finder()])), request)
+    assert answer.error is None
+    assert "Clip 1" in reader.read
