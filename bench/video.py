@@ -11,6 +11,7 @@ blocks of diffusers, if that is installed. One thread. Needs the extra `video`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -147,7 +148,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each ablation")
     parser.add_argument("--ablation-clips", type=int, default=64)
     parser.add_argument("--mnist-model")
-    parser.add_argument("--digits", type=Path, default=Path("../shared/data/mnist/mnist10k.npz"))
+    data = Path(os.environ.get("BICAMERAL_DATA", "../shared/data"))
+    parser.add_argument("--digits", type=Path, default=data / "mnist" / "mnist10k.npz")
     parser.add_argument("--mnist-clips", type=int, default=1000)
     parser.add_argument("--mnist-samples", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)

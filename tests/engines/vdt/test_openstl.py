@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from bicameral.engines.vdt.score import floors, openstl
-from bicameral.engines.vdt.score.draws import draws
 from bicameral.engines.vdt.score.openstl import curves, score, ssim
 from bicameral.engines.vdt.worlds import mnist
 from bicameral.errors import ConfigError
@@ -96,26 +95,6 @@ def test_clips_that_do_not_match_are_refused(clips: np.ndarray) -> None:
         score(clips[:1], clips)
     with pytest.raises(ConfigError, match="7 px"):
         score(clips[:, :, :6], clips[:, :, :6])
-
-
-def test_one_sample_their_mean_and_their_best() -> None:
-    """Samples around a truth that is one itself: twice the error of the mean, less for the best."""
-    dice = np.random.default_rng(0)
-    middle = dice.random((40, 1, 8, 8, 1))
-    noise = 0.2 * dice.normal(size=(40, 51, 1, 8, 8, 1))
-    found = draws((middle[i] + noise[i, :50], middle[i] + noise[i, 50]) for i in range(40))
-    assert found.count == 50
-    assert found.single.mse == pytest.approx(2 * 64 * 0.04, rel=0.1)
-    assert found.average.mse == pytest.approx((1 + 1 / 50) * 64 * 0.04, rel=0.1)
-    assert found.best_not_comparable.mse < 0.8 * found.single.mse
-    truth = np.rint(255 * middle[0]).astype(np.uint8)
-    bytes_ = draws([(np.stack([255 - truth, truth]), truth)])
-    assert bytes_.best_not_comparable.mse == 0
-    assert bytes_.average.mse == pytest.approx(((0.5 - truth / 255) ** 2).sum())
-    with pytest.raises(ConfigError, match="as many samples"):
-        draws([(middle[:2], middle[0]), (middle[:3], middle[0])])
-    with pytest.raises(ConfigError, match="as many samples"):
-        draws([])
 
 
 def test_the_floors_of_moving_mnist_are_those_of_the_table() -> None:
