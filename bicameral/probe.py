@@ -21,6 +21,7 @@ from bicameral.types import (
     Request,
     Sampling,
     Text,
+    VideoSpec,
 )
 
 # One grey dot (RFC 2083), and a tenth of a second of silence.
@@ -41,14 +42,18 @@ class Probe(Struct, frozen=True, kw_only=True):
 
 
 async def probe(model: Model, *, seconds: float = 60.0) -> Probe:
-    """Ask for one token, one vector, or what is in next to nothing; give up after `seconds`."""
+    """Ask for a token, a vector, a clip in one step, or what is in next to nothing.
+
+    It gives up after `seconds`.
+    """
     part, output = _smallest(model.card)
     if part is None:
         return Probe(name=model.card.name, seconds=0.0, served=model.card.serves or None)
     request = Request(
         messages=(Message("user", (part,)),),
         output=output,
-        sampling=Sampling(max_tokens=1),
+        sampling=Sampling(max_tokens=None if output is Modality.VIDEO else 1),
+        video=VideoSpec(steps=1, format="png") if output is Modality.VIDEO else None,
         deadline=time.monotonic() + seconds,
     )
     answer = await collect(model, request)
@@ -62,6 +67,8 @@ def _smallest(card: Card) -> tuple[Part | None, Modality]:
         return Text("Say ok."), Modality.TEXT
     if Modality.EMBEDDING in card.emits:
         return Text("Say ok."), Modality.EMBEDDING
+    if Modality.VIDEO in card.emits:
+        return Text(""), Modality.VIDEO
     if Modality.IMAGE in card.accepts:
         return Image(data=_DOT, media_type="image/png"), Modality.PERCEPT
     if Modality.AUDIO in card.accepts:

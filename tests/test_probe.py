@@ -31,6 +31,12 @@ async def test_a_dot_and_silence_are_ones_that_real_decoders_take() -> None:
             assert (await probe(model)).error is None
 
 
+async def test_who_makes_clips_is_asked_for_one_in_one_step() -> None:
+    async with opened("scripted", emits=["video"], video_steps=1) as model:
+        assert (await probe(model)).error is None
+        assert model.runs == 1
+
+
 async def test_what_takes_only_clips_is_not_asked() -> None:
     finder = Finder(accepts=Modality.VIDEO)
     assert (await probe(finder)).error is None
