@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bicameral.config import ServerOptions
+from bicameral.config import Config, ServerOptions
 from bicameral.server.serve import serving as serving_brain
 from bicameral.types import Delta, Event, Request, Text
 from tests.server.client import HI, call, chat, raw, until
@@ -313,6 +313,7 @@ async def test_wrong_paths_and_methods_are_told_in_openai_form(live) -> None:
 class Endless:
     """Breaks the contract: its stream has no Done."""
 
+    config: ClassVar = Config()
     models: ClassVar = {"m": None}
     till: ClassVar = None
     traces: ClassVar = None

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,12 +54,12 @@ class Files:
 
     def forget_asked(self, id: str) -> None:
         """Remove what the job was to be made of."""
-        (self._asked / _checked(id)).unlink(missing_ok=True)
+        _remove(self._asked / _checked(id))
 
     def forget(self, id: str) -> None:
         """Remove all of the job."""
         self.forget_asked(id)
-        (self._made / _checked(id)).unlink(missing_ok=True)
+        _remove(self._made / _checked(id))
 
     def tidy(self, known: Collection[str], live: Collection[str]) -> int:
         """Remove what is of no `known` job, or what one is made of that is not `live`; how many.
@@ -67,7 +68,7 @@ class Files:
         """
         gone = [path for path in self._stray(known, live) if _old(path)]
         for path in gone:
-            path.unlink(missing_ok=True)
+            _remove(path)
         return len(gone)
 
     def _stray(self, known: Collection[str], live: Collection[str]) -> Iterator[Path]:
@@ -84,9 +85,15 @@ def _write(path: Path, data: bytes) -> int:
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError:
-        draft.unlink(missing_ok=True)
+        _remove(draft)
         raise
     return len(data)
+
+
+def _remove(path: Path) -> None:
+    """What is not there, nor its folder, need not be removed."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
 
 
 def _private(path: str, flags: int) -> int:
