@@ -6,13 +6,14 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
 from bicameral.config import Config, ServerOptions
 from bicameral.server.serve import serving as serving_brain
-from bicameral.types import Delta, Event, Request, Text
+from bicameral.types import Card, Delta, Event, Request, Text
 from tests.server.client import HI, call, chat, raw, until
 from tests.server.client import head as post_head
 from tests.server.live import Live, serving
@@ -314,7 +315,7 @@ class Endless:
     """Breaks the contract: its stream has no Done."""
 
     config: ClassVar = Config()
-    models: ClassVar = {"m": None}
+    models: ClassVar = {"m": SimpleNamespace(card=Card(name="m", engine="endless"))}
     till: ClassVar = None
     traces: ClassVar = None
 
