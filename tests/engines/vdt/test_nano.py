@@ -1,0 +1,44 @@
+"""The net that comes along: small, told of, and better than blending between the frames given."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: `make test-torch`")
+
+from bicameral.engines.vdt import checkpoint, flow, load, masks  # noqa: E402
+from bicameral.engines.vdt.parts import spread  # noqa: E402
+from bicameral.engines.vdt.score.floors import FLOORS  # noqa: E402
+from bicameral.engines.vdt.worlds.scenes import box, films  # noqa: E402
+
+SEED = 40_000_000  # of clips that it has not seen
+
+
+def test_it_is_small_and_says_what_it_is() -> None:
+    assert load.NANO.stat().st_size <= 4_000_000
+    design, tensors, about = checkpoint.read(load.NANO)
+    assert design.kind == "modern"
+    assert about["data"] == "balls:box"
+    assert int(str(about["steps"])) > 0
+    assert all(each.isfinite().all() for each in tensors.values())
+
+
+def test_the_mean_of_its_clips_is_nearer_to_the_truth_than_a_blend() -> None:
+    loaded = load.load(load.NANO, torch.device("cpu"), half=False)
+    design = loaded.design
+    clips = np.stack(list(islice(films(box, SEED, design.frames, design.height), 8)))
+    mask = masks.fixed("interpolate", design.grid, np.random.default_rng(0))
+    known = torch.from_numpy(clips).movedim(-1, 2).float() / 127.5 - 1
+    tokens = torch.from_numpy(mask).expand(len(clips), *mask.shape)
+    wide = spread(tokens, design.patch)[0, :, 0].numpy()
+    made = np.zeros(clips.shape)
+    for seed in range(3):
+        draw = torch.Generator().manual_seed(seed)
+        *_, last = flow.sample(loaded.net, design, known, tokens, draw, steps=6)
+        made += np.moveaxis((last.numpy() + 1) / 2, 2, -1) / 3
+    truth = clips / 255
+    blend = np.stack([FLOORS["linear"](clip, wide) for clip in truth])
+    assert np.square(made - truth).mean() < np.square(blend - truth).mean()
