@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bicameral.engines.vdt import checkpoint
 from bicameral.engines.vdt import codec as codecs
+from bicameral.engines.vdt.asking import MOST_GUIDANCE
 from bicameral.engines.vdt.codec import Codec
 from bicameral.engines.vdt.design import Design
 from bicameral.engines.vdt.network import build
@@ -28,6 +29,7 @@ class Loaded(Struct, frozen=True, eq=False):
     codec: Codec
     device: torch.device
     half: bool
+    guidance: float = 1.0  # what who trained it found good
 
 
 def find(path: str) -> Path:
@@ -47,13 +49,21 @@ def load(file: Path, device: torch.device, *, half: bool) -> Loaded:
     """WeightsError if the file is missing, is another's, or lacks a tensor of its design."""
     if not file.is_file():
         raise WeightsError(f"{file} is not there: `bicameral vdt train` makes one")
-    design, tensors, _ = checkpoint.read(file)
+    design, tensors, about = checkpoint.read(file)
     net = build(design)
     _fill(net, {k: v for k, v in tensors.items() if not k.startswith(codecs.PREFIX)}, file)
     codec = codecs.load(design, tensors)
     if isinstance(codec, nn.Module):
         codec = codec.to(device)
-    return Loaded(design, net.to(device).eval().requires_grad_(False), codec, device, half)
+    net = net.to(device).eval().requires_grad_(False)
+    return Loaded(design, net, codec, device, half, _guidance(file, about))
+
+
+def _guidance(file: Path, about: Mapping[str, object]) -> float:
+    said = about.get("guidance", 1.0)
+    if not isinstance(said, int | float) or not 0 <= said <= MOST_GUIDANCE:
+        raise WeightsError(f"{file}: its guidance is {said}, not a number to {MOST_GUIDANCE:g}")
+    return float(said)
 
 
 def _fill(net: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:

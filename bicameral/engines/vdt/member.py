@@ -25,7 +25,6 @@ from bicameral.engines.hf.load import device, first_line
 from bicameral.engines.llama_cpp import CORES
 from bicameral.engines.media.optional import library, present
 from bicameral.engines.vdt.asking import Asked, Habits, asked
-from bicameral.engines.vdt.design import Design
 from bicameral.engines.vdt.sceptic import Sceptic, looking
 from bicameral.errors import BicameralError, Broken, ConfigError
 from bicameral.model import admit
@@ -63,18 +62,19 @@ class Options(MemberOptions, frozen=True, kw_only=True):
     """`path` is a model.safetensors, a folder that has one, or nano, which comes along.
 
     `device` is cpu, cuda:0 or auto: the chip that torch finds. `precision` auto: bfloat16 but on a
-    CPU. `steps` (32 of a modern net, 100 of a faithful one), `guidance` and `fps` hold where a
-    request is silent. `slots` clips are made at once, `queue` more may wait; `threads` is for a
-    CPU. No clip is longer than `max_frames`, no frame larger than `max_pixels` (four times those
-    that the net learned from). A `sceptic` makes no clips: it perceives them, and says whether what
-    happens follows from what went before; run `bicameral vdt surprise --calibrate` once for it.
+    CPU. `steps` (32 of a modern net, 100 of a faithful one), `guidance` (what its weights say, else
+    none: 1) and `fps` hold where a request is silent. `slots` clips are made at once, `queue` more
+    may wait; `threads` is for a CPU. No clip is longer than `max_frames`, no frame larger than
+    `max_pixels` (four times those that the net learned from). A `sceptic` makes no clips: it
+    perceives them, and says whether what happens follows from what went before; run `bicameral vdt
+    surprise --calibrate` once for it.
     """
 
     path: str
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     steps: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    guidance: Annotated[float, Meta(ge=0, le=20)] = 1.0
+    guidance: Annotated[float, Meta(ge=0, le=20)] | None = None
     fps: Annotated[float, Meta(ge=0.1, le=240)] = 10.0
     slots: Annotated[int, Meta(ge=1, le=64)] = 1
     queue: Annotated[int, Meta(ge=0, le=10**6)] = 16
@@ -116,7 +116,7 @@ def _load(name: str, options: Options) -> VideoDiffusion | Sceptic:
         watts=options.watts,
         serves=load.called(file),
     )
-    habits = _habits(name, options, loaded.design)
+    habits = _habits(name, options, loaded)
     if options.sceptic:
         return _sceptic(card, options, habits, loaded, file)
     return VideoDiffusion(card, options, habits, loaded)
@@ -137,13 +137,14 @@ def _sceptic(card: Card, options: Options, habits: Habits, loaded: Loaded, file:
     return Sceptic(card, look, _line(card, options), _workers(card, options, loaded))
 
 
-def _habits(name: str, options: Options, design: Design) -> Habits:
+def _habits(name: str, options: Options, loaded: Loaded) -> Habits:
+    design = loaded.design
     pixels, most = design.width * design.height, _MOST_STEPS[design.kind]
     habits = Habits(
         design=design,
         steps=options.steps or _STEPS[design.kind],
         most_steps=most,
-        guidance=options.guidance,
+        guidance=loaded.guidance if options.guidance is None else options.guidance,
         fps=options.fps,
         max_frames=options.max_frames,
         max_pixels=options.max_pixels or _LARGER * pixels,

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: `make test-torch`")
 
-from bicameral.engines.vdt import checkpoint, flow, load, masks  # noqa: E402
+from bicameral.engines.vdt import calibration, checkpoint, flow, load, masks  # noqa: E402
 from bicameral.engines.vdt.parts import spread  # noqa: E402
 from bicameral.engines.vdt.score.floors import FLOORS  # noqa: E402
 from bicameral.engines.vdt.worlds.scenes import box, films  # noqa: E402
@@ -42,3 +42,8 @@ def test_the_mean_of_its_clips_is_nearer_to_the_truth_than_a_blend() -> None:
     truth = clips / 255
     blend = np.stack([FLOORS["linear"](clip, wide) for clip in truth])
     assert np.square(made - truth).mean() < np.square(blend - truth).mean()
+
+
+def test_it_can_be_surprised_and_says_how_it_is_best_led() -> None:
+    assert calibration.read(load.NANO) is not None
+    assert load.load(load.NANO, torch.device("cpu"), half=False).guidance == 3.0
