@@ -107,7 +107,13 @@ def ablated(args: argparse.Namespace) -> None:
     )
     print(
         ablations(
-            args.train_steps, args.train_batch, args.ablation_clips, way, args.seeds, args.rate
+            args.train_steps,
+            args.train_batch,
+            args.ablation_clips,
+            way,
+            args.seeds,
+            args.rate,
+            args.only,
         )
         + "\n"
     )
@@ -143,6 +149,7 @@ def main() -> None:
     parser.add_argument("--half", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action="store_true", help="the net that is scored")
     parser.add_argument("--train-steps", type=int, default=600)
+    parser.add_argument("--only", default="", help="those ablations whose name has this")
     parser.add_argument("--train-batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each ablation")

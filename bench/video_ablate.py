@@ -51,13 +51,20 @@ CONTENDERS: dict[str, tuple[Design, dict[str, Any]]] = {
 }
 
 
-def ablations(steps: int, batch: int, clips: int, way: Way, seeds: int, rate: float) -> str:
-    """Each contender trained by the same seeds, data and steps, and scored, as Markdown."""
+def ablations(
+    steps: int, batch: int, clips: int, way: Way, seeds: int, rate: float, only: str = ""
+) -> str:
+    """Each contender trained by the same seeds, data and steps, and scored, as Markdown.
+
+    `only` those whose name has it.
+    """
     head = ["net", "parameters", "GFLOP", "CPU s", "own loss"]
     head += [f"{task}: {what}" for task in TASKS for what in ("one", "mean", "units", "lost %")]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     floors: dict[str, dict[str, float]] = {}
     for name, (design, more) in CONTENDERS.items():
+        if only not in name:
+            continue
         rows = []
         for seed in range(seeds):
             schedule = Schedule(
