@@ -50,6 +50,7 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(0.01)
             if asked == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(3600)
         self.say({"delta": {}, "index": 0, "finish_reason": "stop"})
         self.wfile.write(b"data: [DONE]\n\n")
 
@@ -80,7 +81,7 @@ def chip() -> bool:
         return True
     if given.lost == "die":
         os.kill(os.getpid(), signal.SIGABRT)
-    if given.lost == "hang":
+    if given.lost != "error":  # death may take a moment to reach every thread
         time.sleep(3600)
     return False
 
