@@ -22,7 +22,7 @@ run: .venv/.run
 	@echo; $(BIN)/bicameral ledger report --by member
 
 # A worker that is done takes tests from the other one: the longest files have the fewest tests.
-WORKERS ?= 2
+WORKERS ?= 3
 SHARED = -n $(WORKERS) --dist worksteal
 
 # Everything but the tests that want the 1.1 GB model; those run where it has been pulled.
