@@ -5,6 +5,8 @@ Two orders of attention: over time, then over space, as VDT has it; or over all 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -30,17 +32,18 @@ class Block(nn.Module):
         self.table = nn.Parameter(table.flatten(0, 1))
         self.norm = nn.LayerNorm(dim, elementwise_affine=False, eps=1e-6)
 
-    def forward(self, x: Tensor, shared: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
-        """`x` (B, T, N, dim), `shared` the same by (3 * parts), `where` tells time and space."""
+    def forward(self, x: Tensor, shared: Sequence[Tensor], where: tuple[Tensor, Tensor]) -> Tensor:
+        """`x` (B, T, N, dim), `shared` 3 * parts of the same, `where` tells time and space."""
         b, t, n, dim = x.shape
-        table = self.table.to(shared.dtype)
+        half = shared[0].dtype
+        table = self.table.to(half).unbind()
 
         def moved(place: int) -> Tensor:
-            return shared[..., place, :] + table[place]
+            return shared[place] + table[place]
 
         def ready(part: int) -> Tensor:
             # In the precision of the modulation: on a CPU half the bytes count as much as the sums.
-            return modulate(self.norm(x).to(shared.dtype), moved(3 * part), moved(3 * part + 1))
+            return modulate(self.norm(x).to(half), moved(3 * part), moved(3 * part + 1))
 
         if self.over_time is None:
             seen = self.over_space(ready(0).reshape(b, t * n, dim), where[1]).view(b, t, n, dim)
@@ -65,8 +68,8 @@ class Modern(nn.Module):
         self.tells = design.condition == "tokens"
         self.embed = nn.Linear(inside + self.tells, dim)
         self.clock = Clock(dim)
-        parts = 2 if full else 3
-        self.share = nn.Sequential(nn.SiLU(), nn.Linear(dim, 3 * parts * dim))
+        self.parts = 3 * (2 if full else 3)
+        self.share = nn.Sequential(nn.SiLU(), nn.Linear(dim, self.parts * dim))
         self.known = None if self.tells else nn.Linear(inside + 1, dim)
         self.blocks = nn.ModuleList(
             Block(dim, design.heads, full=full) for _ in range(design.depth)
@@ -93,7 +96,7 @@ class Modern(nn.Module):
         if self.known is not None and known is not None:
             told = torch.cat([split(known, self.design.patch), mask[..., None]], dim=-1)
             clock = clock + self.known(told).mean((1, 2, 3))[:, None, None]
-        shared = self.share(clock).unflatten(-1, (-1, self.design.dim))
+        shared = self.share(clock).chunk(self.parts, dim=-1)
         where = self._where(t, h, w, x)
         for block in self.blocks:
             tokens = block(tokens, shared, where)
