@@ -5,6 +5,7 @@ These are values of `bicameral.types`, which names them all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from msgspec import Struct
@@ -79,6 +80,41 @@ class VideoSpec(Struct, frozen=True, kw_only=True):
     keep: tuple[int, ...] | None = None
     mask: bytes | None = None
     format: VideoFormat = "mp4"
+
+
+class VideoLimits(Struct, frozen=True, kw_only=True):
+    """Which clips a model makes: of `width` x `height` where nothing is said, and of no other size
+    if `fixed`; else of sides that are multiples of `cell` and of at most `pixels` a frame.
+
+    `frames` and the sampler's `steps` are the most there may be.
+    """
+
+    width: int
+    height: int
+    fixed: bool
+    cell: int
+    pixels: int
+    frames: int
+    steps: int
+
+    def broken(self, spec: VideoSpec) -> Iterator[tuple[str, str]]:
+        """Each (field, what is wrong with it) of `spec`."""
+        for field, asks, most in (
+            ("frames", spec.frames, self.frames),
+            ("steps", spec.steps, self.steps),
+        ):
+            if asks is not None and not 1 <= asks <= most:
+                yield field, f"{asks} is outside 1 to {most}"
+        width = self.width if spec.width is None else spec.width
+        height = self.height if spec.height is None else spec.height
+        for field, side, own in (("width", width, self.width), ("height", height, self.height)):
+            if self.fixed and side != own:
+                yield field, f"it makes clips of {own} pixels only"
+            elif side < 1 or side % self.cell:
+                near = max(1, round(side / self.cell)) * self.cell
+                yield field, f"must be a multiple of {self.cell}: {near} is near {side}"
+        if width * height > self.pixels:
+            yield "width", f"{width} x {height} are more than {self.pixels} pixels a frame"
 
 
 class ToolCall(Struct, frozen=True, tag="tool_call"):

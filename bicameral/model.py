@@ -20,7 +20,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from bicameral.errors import BicameralError, BudgetError, ReachError, Unsupported
+from bicameral.errors import BicameralError, BudgetError, ReachError, RequestError, Unsupported
 from bicameral.types import (
     NO_USAGE,
     Answer,
@@ -73,7 +73,7 @@ _MODALITY: dict[type, Modality] = {
 
 
 def admit(card: Card, request: Request) -> None:
-    """Raise ReachError, Unsupported or BudgetError if the card rules the request out."""
+    """Raise ReachError, Unsupported, RequestError or BudgetError if the card rules it out."""
     if card.reach > request.reach:
         raise ReachError(
             f"{card.name} is at reach '{card.reach.name.lower()}', but this request may travel "
@@ -81,6 +81,9 @@ def admit(card: Card, request: Request) -> None:
         )
     for param, what in unmet(card, request):
         raise Unsupported(f"{card.name} does not support {what}", param=param, code="unsupported")
+    if card.clips is not None and request.video is not None:
+        for param, what in card.clips.broken(request.video):
+            raise RequestError(f"{param}: {what}", param=param, code="invalid_value")
     if request.budget is not None and not card.members:
         _within_budget(card, request, request.budget)
 
@@ -91,9 +94,7 @@ def unmet(card: Card, request: Request) -> Iterator[tuple[str, str]]:
         yield "model", f"{request.output.value} output"
     for message in request.messages:
         for part in message.parts:
-            needed = _MODALITY.get(type(part))
-            if needed and needed not in card.accepts:
-                yield "messages", f"{needed.value} input"
+            yield from _unread(card, part, request.output)
     for param, feature in _features(request):
         if feature not in card.features:
             yield param, f"'{param}'"
@@ -101,6 +102,15 @@ def unmet(card: Card, request: Request) -> Iterator[tuple[str, str]]:
         for field in request.extra:
             if field not in card.extra and field not in ADVISORY:
                 yield field, f"the field '{field}'"
+
+
+def _unread(card: Card, part: Part, output: Modality) -> Iterator[tuple[str, str]]:
+    needed = _MODALITY.get(type(part))
+    if needed and needed not in card.accepts:
+        yield "messages", f"{needed.value} input"
+    says = isinstance(part, Text) and part.text.strip()
+    if says and output is Modality.VIDEO and Modality.TEXT not in card.accepts:
+        yield "prompt", 'a prompt: it makes clips and reads no text; send ""'
 
 
 def _features(request: Request) -> Iterator[tuple[str, Feature]]:

@@ -29,6 +29,7 @@ from bicameral.content import ToolCall as ToolCall
 from bicameral.content import ToolResult as ToolResult
 from bicameral.content import Video as Video
 from bicameral.content import VideoFormat as VideoFormat
+from bicameral.content import VideoLimits as VideoLimits
 from bicameral.content import VideoSpec as VideoSpec
 from bicameral.content import VideoTask as VideoTask
 from bicameral.decision import Decision
@@ -272,7 +273,8 @@ class Card(Struct, frozen=True, kw_only=True):
     """What a model is: what it takes, gives and honours, whose it is, where its data goes.
 
     `context` counts prompt and answer tokens together. `extra` names the provider fields it takes;
-    None: all, untouched. `members` are the names of a mind's members.
+    None: all, untouched. `clips` None: which clips it makes is not known beforehand. `members` are
+    the names of a mind's members.
     """
 
     name: str
@@ -288,4 +290,5 @@ class Card(Struct, frozen=True, kw_only=True):
     chip: str = ""
     watts: float | None = None
     serves: str = ""
+    clips: VideoLimits | None = None
     members: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ from bicameral.types import (
     Delta,
     Done,
     Event,
+    Modality,
     Reach,
     Reasoning,
     Request,
@@ -284,6 +285,7 @@ def _card(name: str, policy: Policy, members: Sequence[Model]) -> Card:
     for card in cards:
         extra = None if extra is None or card.extra is None else extra | card.extra
     contexts = [card.context for card in cards if card.context is not None]
+    makers = [card for card in cards if Modality.VIDEO in card.emits]
     return Card(
         name=name,
         engine=policy.name,
@@ -293,5 +295,6 @@ def _card(name: str, policy: Policy, members: Sequence[Model]) -> Card:
         extra=extra,
         context=max(contexts, default=None),
         reach=min(card.reach for card in cards),
+        clips=makers[0].clips if len(makers) == 1 else None,
         members=tuple(card.name for card in cards),
     )

@@ -264,6 +264,15 @@ async def test_what_a_model_does_not_take_is_refused_before_it_is_queued(tmp_pat
         assert (await post(live)).status == 200
 
 
+async def test_a_prompt_nobody_reads_is_refused_before_it_is_queued(tmp_path) -> None:
+    deaf = '[models.deaf]\nengine = "scripted"\naccepts = ["image"]\nemits = ["video"]\n'
+    async with serving(deaf + kept(tmp_path)) as live:
+        got = await post(live, prompt="a ball")
+        assert (got.status, got.error["param"], got.error["code"]) == (400, "prompt", "unsupported")
+        assert 'send ""' in got.error["message"]
+        assert (await post(live, prompt="")).status == 200
+
+
 async def test_the_metrics_count_jobs_by_status(live) -> None:
     await ended(live, (await post(live)).json["id"])
     text = (await call(live, "GET", "/metrics")).body.decode()

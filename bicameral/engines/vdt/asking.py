@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from msgspec import Struct
 
 from bicameral.engines.vdt.design import Design
 from bicameral.errors import RequestError, Unsupported
-from bicameral.types import Audio, Image, Request, Text, Video, VideoFormat, VideoSpec, VideoTask
+from bicameral.types import (
+    Audio,
+    Image,
+    Request,
+    Video,
+    VideoFormat,
+    VideoLimits,
+    VideoSpec,
+    VideoTask,
+)
 
 REFERENCE = "messages"
 """The field that pictures and clips come in."""
 _SHOWN = {REFERENCE: "the reference"}
 MOST_GUIDANCE, MOST_FPS = 20.0, 240.0
 _NAMING: frozenset[VideoTask] = frozenset({"interpolate", "image", "frames"})  # frames by number
-N = TypeVar("N", int, float)
 _WORDS = ("max_tokens", "temperature", "top_p")  # of Sampling: how tokens are drawn
 
 
 class Habits(Struct, frozen=True, kw_only=True):
-    """The net, and what holds where a request is silent; `max_pixels` are those of a frame."""
+    """The net, what its card allows, and what holds where a request is silent."""
 
     design: Design
+    limits: VideoLimits
     steps: int
-    most_steps: int
     guidance: float
     fps: float
-    max_frames: int
-    max_pixels: int
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -49,9 +53,9 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     def total(self, given: int) -> int:
         """How many frames the clip has where so many are given; RequestError beyond the most."""
-        frames = self.frames or self._usual(given)
-        if frames > self.habits.max_frames:
-            raise refused("frames", f"{frames} are more than {self.habits.max_frames}")
+        frames, most = self.frames or self._usual(given), self.habits.limits.frames
+        if frames > most:
+            raise refused("frames", f"{frames} are more than {most}")
         return frames
 
     def _usual(self, given: int) -> int:
@@ -67,21 +71,20 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 def asked(request: Request, habits: Habits) -> Asked:
-    """What the request says; RequestError or Unsupported, by name, for what cannot be done."""
-    _only_pictures(request)
+    """What a request that was admitted says; RequestError, by name, for what cannot be done."""
+    _no_words(request)
     spec = request.video or VideoSpec()
     references = _references(request)
     task = _task(spec, references)
-    width, height = _size(spec, habits)
     return Asked(
         habits=habits,
         task=task,
         references=references,
-        width=width,
-        height=height,
-        frames=_within("frames", spec.frames, 1, habits.max_frames),
+        width=spec.width or habits.design.width,
+        height=spec.height or habits.design.height,
+        frames=spec.frames,
         fps=_within("fps", spec.fps, 0.1, MOST_FPS),
-        steps=_within("steps", spec.steps, 1, habits.most_steps) or habits.steps,
+        steps=spec.steps or habits.steps,
         guidance=_guidance(spec, habits),
         keep=_keep(spec, task),
         mask=spec.mask,
@@ -89,14 +92,11 @@ def asked(request: Request, habits: Habits) -> Asked:
     )
 
 
-def _only_pictures(request: Request) -> None:
-    """This net reads no text, so what would go unheard is refused."""
-    parts = [part for message in request.messages for part in message.parts]
-    if any(isinstance(part, Text) and part.text.strip() for part in parts):
-        raise _unsupported("prompt", 'this net reads no text, so nothing would come of it: send ""')
+def _no_words(request: Request) -> None:
     for name in _WORDS:
         if getattr(request.sampling, name) is not None:
-            raise _unsupported(name, "is about words, and this net makes clips: leave it out")
+            what = f"{name}: is about words, and this net makes clips: leave it out"
+            raise Unsupported(what, param=name, code="unsupported")
 
 
 def _references(request: Request) -> tuple[Image | Video, ...]:
@@ -151,34 +151,12 @@ def _keep(spec: VideoSpec, task: VideoTask) -> tuple[int, ...] | None:
     return keep
 
 
-def _size(spec: VideoSpec, habits: Habits) -> tuple[int, int]:
-    """Width and height; one that is not asked for is the net's own."""
-    design = habits.design
-    size = []
-    for name, asks, own in (
-        ("width", spec.width, design.width),
-        ("height", spec.height, design.height),
-    ):
-        side = own if asks is None else asks
-        if side != own and design.kind == "faithful":
-            raise _unsupported(name, f"a faithful net makes clips of {own} pixels only")
-        if side < 1 or side % design.cell:
-            near = max(1, round(side / design.cell)) * design.cell
-            raise refused(name, f"must be a multiple of {design.cell}: {near} is near {side}")
-        size.append(side)
-    if size[0] * size[1] > habits.max_pixels:
-        raise refused(
-            "width", f"{size[0]} x {size[1]} are more than {habits.max_pixels} pixels a frame"
-        )
-    return size[0], size[1]
-
-
 def _guidance(spec: VideoSpec, habits: Habits) -> float:
     value = _within("guidance", spec.guidance, 0.0, MOST_GUIDANCE)
     return habits.guidance if value is None else value
 
 
-def _within(name: str, value: N | None, low: N, high: N) -> N | None:
+def _within(name: str, value: float | None, low: float, high: float) -> float | None:
     if value is not None and not low <= value <= high:
         raise refused(name, f"{value:g} is outside {low:g} to {high:g}")
     return value
@@ -187,7 +165,3 @@ def _within(name: str, value: N | None, low: N, high: N) -> N | None:
 def refused(param: str, what: str, code: str = "invalid_value") -> RequestError:
     """The error about what the field `param` says or holds."""
     return RequestError(f"{_SHOWN.get(param, param)}: {what}", param=param, code=code)
-
-
-def _unsupported(param: str, what: str) -> Unsupported:
-    return Unsupported(f"{param}: {what}", param=param, code="unsupported")

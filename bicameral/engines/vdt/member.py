@@ -2,8 +2,8 @@
 
 `path` is a model.safetensors of `bicameral vdt train`. It makes `slots` clips at once, one sampling
 step at a time, and tells each step; closing the stream stops it before the next. Nothing is fetched
-and no text is read: a prompt that is not empty is refused. As a sceptic it tells of clips instead
-whether they are reasonable.
+and no text is read, as its card says: a prompt that is not empty is refused. As a sceptic it tells
+of clips instead whether they are reasonable.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from bicameral.types import (
     Request,
     Usage,
     Video,
+    VideoLimits,
 )
 
 if TYPE_CHECKING:
@@ -103,10 +104,11 @@ def _load(name: str, options: Options) -> VideoDiffusion | Sceptic:
     file, where = load.find(options.path), device(name, options.device)
     half = options.precision == "bfloat16" or (options.precision == "auto" and where.type != "cpu")
     loaded = load.load(file, where, half=half)
+    habits = _habits(name, options, loaded)
     card = Card(
         name=name,
         engine="vdt",
-        accepts=frozenset({Modality.TEXT, Modality.IMAGE, Modality.VIDEO}),
+        accepts=frozenset({Modality.IMAGE, Modality.VIDEO}),
         emits=frozenset({Modality.VIDEO}),
         features=frozenset({Feature.SEED}),
         reach=options.reach_or(Reach.DEVICE),
@@ -115,8 +117,8 @@ def _load(name: str, options: Options) -> VideoDiffusion | Sceptic:
         chip=_CHIPS.get(where.type, where.type),
         watts=options.watts,
         serves=load.called(file),
+        clips=habits.limits,
     )
-    habits = _habits(name, options, loaded)
     if options.sceptic:
         return _sceptic(card, options, habits, loaded, file)
     return VideoDiffusion(card, options, habits, loaded)
@@ -132,31 +134,35 @@ def _sceptic(card: Card, options: Options, habits: Habits, loaded: Loaded, file:
             f"`bicameral vdt surprise --calibrate --model {file}`"
         )
     takes, gives = frozenset({Modality.VIDEO}), frozenset({Modality.PERCEPT})
-    card = replace(card, accepts=takes, emits=gives, features=frozenset())
+    card = replace(card, accepts=takes, emits=gives, features=frozenset(), clips=None)
     look = looking(card.name, loaded, usual, habits)
     return Sceptic(card, look, _line(card, options), _workers(card, options, loaded))
 
 
 def _habits(name: str, options: Options, loaded: Loaded) -> Habits:
     design = loaded.design
-    pixels, most = design.width * design.height, _MOST_STEPS[design.kind]
-    habits = Habits(
-        design=design,
-        steps=options.steps or _STEPS[design.kind],
-        most_steps=most,
-        guidance=loaded.guidance if options.guidance is None else options.guidance,
-        fps=options.fps,
-        max_frames=options.max_frames,
-        max_pixels=options.max_pixels or _LARGER * pixels,
+    pixels = design.width * design.height
+    limits = VideoLimits(
+        width=design.width,
+        height=design.height,
+        fixed=design.kind == "faithful",
+        cell=design.cell,
+        pixels=options.max_pixels or _LARGER * pixels,
+        frames=options.max_frames,
+        steps=_MOST_STEPS[design.kind],
     )
-    if habits.steps > most:
-        raise ConfigError(f"[models.{name}] steps: a {design.kind} net takes {most} at most")
-    if habits.max_frames < design.frames or habits.max_pixels < pixels:
+    steps = options.steps or _STEPS[design.kind]
+    if steps > limits.steps:
+        raise ConfigError(
+            f"[models.{name}] steps: a {design.kind} net takes {limits.steps} at most"
+        )
+    if limits.frames < design.frames or limits.pixels < pixels:
         raise ConfigError(
             f"[models.{name}] max_frames, max_pixels: its own clips have {design.frames} frames "
             f"of {pixels} pixels: allow those at least"
         )
-    return habits
+    guidance = loaded.guidance if options.guidance is None else options.guidance
+    return Habits(design=design, limits=limits, steps=steps, guidance=guidance, fps=options.fps)
 
 
 class VideoDiffusion:

@@ -81,7 +81,7 @@ def looking(name: str, loaded: Loaded, usual: Calibration, habits: Habits) -> Lo
         from bicameral.engines.vdt.fit import Shape
         from bicameral.engines.vdt.surprise import of_film
 
-        own, most = loaded.design, habits.max_frames
+        own, most = loaded.design, habits.limits.frames
         shape = Shape(own.height, own.width, own.channels)
         found = decode(data, fit=lambda x: shape.fit(x, REFERENCE), most=most, param=REFERENCE)
         verdict = judged(of_film(name, loaded, found.film, usual.way, usual.scale), usual)

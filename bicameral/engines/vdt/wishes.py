@@ -75,7 +75,7 @@ def _whole(asked: Asked, film: Film, fresh: Floats, fps: float) -> Wish:
 def _references(asked: Asked, shape: Shape) -> Clip | None:
     if not asked.references:
         return None
-    first, most = asked.references[0], asked.habits.max_frames
+    first, most = asked.references[0], asked.habits.limits.frames
     if not isinstance(first, Image):
         return decode(
             first.data or b"", fit=lambda x: shape.fit(x, REFERENCE), most=most, param=REFERENCE

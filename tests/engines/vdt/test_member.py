@@ -112,7 +112,7 @@ async def test_it_tells_each_step_then_gives_the_clip(model: Model) -> None:
 
 async def test_the_card(model: Model, faithful: Model, path: Path) -> None:
     assert model.card.emits == {Modality.VIDEO}
-    assert model.card.accepts == {Modality.TEXT, Modality.IMAGE, Modality.VIDEO}
+    assert model.card.accepts == {Modality.IMAGE, Modality.VIDEO}  # and no text
     assert (model.card.chip, model.card.serves) == ("cpu", path.parent.name)
     assert faithful.card.serves == "ours"
 

@@ -14,7 +14,19 @@ from bicameral.engines.vdt.design import Design  # noqa: E402
 from bicameral.engines.vdt.fit import Shape  # noqa: E402
 from bicameral.engines.vdt.wishes import Wish, wish  # noqa: E402
 from bicameral.errors import RequestError, Unsupported  # noqa: E402
-from bicameral.types import Image, Message, Request, Sampling, Text, Video, VideoSpec  # noqa: E402
+from bicameral.model import admit  # noqa: E402
+from bicameral.types import (  # noqa: E402
+    Card,
+    Image,
+    Message,
+    Modality,
+    Request,
+    Sampling,
+    Text,
+    Video,
+    VideoLimits,
+    VideoSpec,
+)
 from tests.engines.vdt.serving import clip, noise, packed, picture, saved  # noqa: E402
 
 L, SIDE, CELL = 8, 12, 4
@@ -24,20 +36,26 @@ def habits(**design: Any) -> Habits:
     usual = {"kind": "modern", "patch": CELL, "depth": 1, "dim": 16, "heads": 2}
     shape = {"frames": L, "height": SIDE, "width": SIDE}
     made = Design(**{**usual, **shape, **design})
-    return Habits(
-        design=made,
-        steps=20,
-        most_steps=200,
-        guidance=1.0,
-        fps=10.0,
-        max_frames=32,
-        max_pixels=4 * SIDE * SIDE,
+    limits = VideoLimits(
+        width=SIDE,
+        height=SIDE,
+        fixed=made.kind == "faithful",
+        cell=made.cell,
+        pixels=4 * SIDE * SIDE,
+        frames=32,
+        steps=200,
     )
+    return Habits(design=made, limits=limits, steps=20, guidance=1.0, fps=10.0)
 
 
 def heard(*parts: Any, has: Habits | None = None, **spec: Any) -> Asked:
-    request = Request(messages=(Message("user", parts),), video=VideoSpec(**spec))
-    return asked(request, has or habits())
+    has = has or habits()
+    takes, gives = frozenset({Modality.IMAGE, Modality.VIDEO}), frozenset({Modality.VIDEO})
+    card = Card(name="demo", engine="vdt", accepts=takes, emits=gives, clips=has.limits)
+    message = Message("user", parts)
+    request = Request(messages=(message,), output=Modality.VIDEO, video=VideoSpec(**spec))
+    admit(card, request)
+    return asked(request, has)
 
 
 def wished(*parts: Any, has: Habits | None = None, **spec: Any) -> Wish:
@@ -289,7 +307,7 @@ def test_what_cannot_be_is_refused_by_name(param, parts, spec) -> None:
 )
 def test_a_faithful_net_refuses_what_only_a_modern_one_can(param, parts, spec) -> None:
     wished(*parts, **spec)
-    with pytest.raises(Unsupported) as caught:
+    with pytest.raises(RequestError) as caught:
         wished(*parts, has=habits(kind="faithful"), **spec)
     assert caught.value.param == param
 
