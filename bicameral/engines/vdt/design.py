@@ -117,5 +117,5 @@ def named(
         heads=heads,
     )
     if design.kind == "modern" and size == "nano":
-        return replace(design, attention="full", predicts="clean", shift=4.0)
+        return replace(design, predicts="clean", shift=4.0)
     return design

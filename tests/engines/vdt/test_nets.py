@@ -199,6 +199,17 @@ def test_a_mask_is_spread_over_the_pixels_of_its_cells() -> None:
     assert (parts.split(over, 3) == mask[..., None]).all()
 
 
+@pytest.mark.parametrize("tokens", [12, parts.SHORT + 1])
+def test_attention_written_out_is_that_of_torch(tokens: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 2, tokens, 8, requires_grad=True).unbind()
+    ours = parts.attend(q, k, v)
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    back = [torch.stack(torch.autograd.grad(x.sum(), (q, k, v))) for x in (ours, theirs)]
+    assert torch.allclose(*back, atol=1e-6)
+
+
 def test_times_near_and_far_are_told_apart() -> None:
     torch.manual_seed(0)
     clock = parts.Clock(16)

@@ -116,7 +116,9 @@ def states(order: Order) -> list[str]:
     return sorted(path.name for path in Path(order.out).glob("state-*"))
 
 
-def test_pieces_are_the_whole(order: Order, tmp_path: Path) -> None:
+@pytest.mark.parametrize("muon", [0.0, 0.02])
+def test_pieces_are_the_whole(order: Order, tmp_path: Path, muon: float) -> None:
+    order = replace(order, schedule=replace(SCHEDULE, muon=muon))
     whole = replace(order, out=str(tmp_path / "whole"))
     assert run(whole) == GO
     pieces = replace(order, minutes=0.12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, cast
@@ -19,12 +19,14 @@ from torch.func import functional_call
 from bicameral.engines.vdt import checkpoint, masks
 from bicameral.engines.vdt.codec import Codec
 from bicameral.engines.vdt.design import Design
+from bicameral.engines.vdt.learn.descent import Descent
 from bicameral.engines.vdt.learn.share import ALONE, Share, faster
 from bicameral.engines.vdt.network import build, process
 from bicameral.errors import ConfigError, WeightsError
 from bicameral.types import VideoTask
 
 Count = Annotated[int, Meta(ge=1)]
+_MOMENT = "moment."
 _EMA_START = 10  # the average forgets faster while it is younger than some times this
 
 
@@ -37,7 +39,8 @@ class Source(Protocol):
 
 
 class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long and how fast: AdamW whose rate rises for `warm` steps and falls in the last share.
+    """How long and how fast: AdamW whose rate rises for `warm` steps and falls in the last share,
+    and, where `muon` is above 0, Muon at that rate for the matrices of the blocks.
 
     `tasks` unified draws all seven; `wide` draws how much is given, too. `free` is the share of
     clips of which nothing is given, for guidance. `ema` is how much of the average stays a step.
@@ -46,6 +49,7 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: Count = 100_000
     batch: Count = 32
     rate: Annotated[float, Meta(gt=0)] = 1e-4
+    muon: Annotated[float, Meta(ge=0)] = 0.0
     warm: Annotated[int, Meta(ge=0)] = 200
     decay: Annotated[float, Meta(ge=0, le=1)] = 0.2
     clip: Annotated[float, Meta(gt=0)] = 1.0
@@ -57,7 +61,7 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of step `step`, counted from 0."""
+        """The learning rate of AdamW at step `step`, counted from 0."""
         falling = max(1, round(self.decay * self.steps))
         left = min(1.0, max(0.0, (self.steps - step) / falling)) if self.decay else 1.0
         return self.rate * min(1.0, (step + 1) / max(self.warm, 1)) * left
@@ -107,13 +111,7 @@ class Trainer:
         self.net = build(design).to(self._device)
         self._names = [name for name, _ in self.net.named_parameters()]
         self.average = {name: p.detach().clone() for name, p in self.net.named_parameters()}
-        self._optimizer = torch.optim.AdamW(
-            self.net.parameters(),
-            lr=schedule.rate,
-            betas=(0.9, 0.99),
-            weight_decay=0.0,
-            fused=self._device.type == "cuda" or None,
-        )
+        self._descent = Descent(self.net, schedule.rate, schedule.muon)
         self._run: Any = share.joined(self.net, self._device)
         if compiled:
             count = self._rows.stop - self._rows.start
@@ -125,13 +123,10 @@ class Trainer:
     def step(self) -> float:
         """One update; the mean loss of its batch."""
         schedule = self.schedule
-        for group in self._optimizer.param_groups:
-            group["lr"] = schedule.rate_at(self.step_count)
         loss = self._loss(self._batch())
-        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), schedule.clip)
-        self._optimizer.step()
+        self._descent.step(schedule.rate_at(self.step_count) / schedule.rate)
         self.step_count += 1
         self._follow()
         return self._share.mean(loss.detach())
@@ -211,9 +206,7 @@ class Trainer:
         """All that is needed to go on from here, in one file; `more` is kept beside it."""
         tensors: dict[str, Tensor] = {f"net.{n}": p for n, p in self.net.named_parameters()}
         tensors |= {f"average.{name}": each for name, each in self.average.items()}
-        for index, state in self._optimizer.state_dict()["state"].items():
-            name = self._names[index]
-            tensors |= {f"moment.{key}.{name}": value for key, value in state.items()}
+        tensors |= {_MOMENT + name: value for name, value in self._descent.moments().items()}
         about = {"schedule": msgspec.to_builtins(self.schedule), "step": self.step_count, **more}
         checkpoint.save(path, self.design, tensors, **about)
 
@@ -226,19 +219,12 @@ class Trainer:
         try:
             state.update({name: tensors[f"net.{name}"] for name in self._names})
             average = {n: tensors[f"average.{n}"].to(self._device) for n in self._names}
-            moments = {i: _moments(tensors, name) for i, name in enumerate(self._names)}
+            held = {n[len(_MOMENT) :]: each for n, each in tensors.items() if n.startswith(_MOMENT)}
+            self._descent.restore(held)
             step = int(str(about["step"]))
         except KeyError as error:
             raise WeightsError(f"{path} is no state of a training: it lacks {error}") from error
         self.net.load_state_dict(state)
         self.average = average
-        held = self._optimizer.state_dict()
-        held["state"] = moments
-        self._optimizer.load_state_dict(held)
         self.step_count = step
         return about
-
-
-def _moments(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    keys = ("step", "exp_avg", "exp_avg_sq")
-    return {key: tensors[f"moment.{key}.{name}"] for key in keys}
