@@ -23,9 +23,10 @@ from bicameral.engines.vdt.learn.launch import launch  # noqa: E402
 from bicameral.engines.vdt.learn.order import Order  # noqa: E402
 from bicameral.engines.vdt.learn.pieces import ASKED, GO, TIME, Log, asking  # noqa: E402
 from bicameral.engines.vdt.learn.run import Run  # noqa: E402
-from bicameral.engines.vdt.learn.share import Share  # noqa: E402
+from bicameral.engines.vdt.learn.share import Share, faster  # noqa: E402
 from bicameral.engines.vdt.learn.sources import opened  # noqa: E402
 from bicameral.engines.vdt.learn.train import Schedule, Trainer  # noqa: E402
+from bicameral.engines.vdt.network import build  # noqa: E402
 from bicameral.errors import ConfigError, WeightsError  # noqa: E402
 
 DESIGN = Design(
@@ -272,3 +273,52 @@ def test_the_loss_falls(order: Order, precision: str) -> None:
     trainer = Trainer(DESIGN, schedule, source, Pixels(), ahead=True)
     seen = [trainer.step() for _ in range(40)]
     assert np.mean(seen[-10:]) < 0.6 * np.mean(seen[:10])
+
+
+# --- a net that is compiled --------------------------------------------------------------------
+
+
+def tried(compiled: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, list[str]]:
+    """The net, what came of compiling it so, and what was said."""
+    monkeypatch.setattr(torch, "compile", compiled)
+    torch.manual_seed(0)
+    net, said = build(DESIGN), []
+    before = {name: each.clone() for name, each in net.named_parameters()}
+    run = faster(net, DESIGN, 2, torch.device("cpu"), half=False, said=said.append)
+    assert all(torch.equal(each, before[name]) for name, each in net.named_parameters())
+    assert all(each.grad is None for each in net.parameters())
+    return net, run, said
+
+
+def test_a_compiled_net_that_learns_alike_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, run, said = tried(lambda net: lambda *inputs: net(*inputs), monkeypatch)
+    assert run is not net
+    assert said == []
+
+
+@pytest.mark.parametrize("factor", [1.2, float("nan")])
+def test_a_compiled_net_that_learns_otherwise_is_not(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    net, run, said = tried(lambda net: lambda *inputs: net(*inputs) * factor, monkeypatch)
+    assert run is net
+    assert "gradients are off" in said[0]
+
+
+def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(net: Any) -> Any:
+        def run(*inputs: Any) -> Any:
+            raise RuntimeError("it began\ng++: error: no such file")
+
+        return run
+
+    net, run, said = tried(fails, monkeypatch)
+    assert run is net
+    assert said == ["--compile has no effect here: g++: error: no such file"]
+
+
+def test_a_gradient_that_is_no_number_ends_it_and_spoils_no_state(order: Order) -> None:
+    steep = replace(order, schedule=replace(SCHEDULE, rate=1e30, warm=0))
+    with pytest.raises(ConfigError, match="no number any more"):
+        run(steep)
+    assert not Path(order.out, "model.safetensors").exists()

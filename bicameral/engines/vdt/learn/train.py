@@ -121,11 +121,16 @@ class Trainer:
         self._next: tuple[int, Future[Batch]] | None = None
 
     def step(self) -> float:
-        """One update; the mean loss of its batch."""
+        """One update; the mean loss of its batch. ConfigError: there is no gradient to follow."""
         schedule = self.schedule
         loss = self._loss(self._batch())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), schedule.clip)
+        size = torch.nn.utils.clip_grad_norm_(self.net.parameters(), schedule.clip)
+        if not torch.isfinite(size):
+            raise ConfigError(
+                f"step {self.step_count + 1}: the gradient is no number any more (loss "
+                f"{float(loss.detach()):g}): train into another folder at a lower rate"
+            )
         self._descent.step(schedule.rate_at(self.step_count) / schedule.rate)
         self.step_count += 1
         self._follow()
