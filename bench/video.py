@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 from video_ablate import ablations
 from video_published import PUBLISHED, SOURCE
 from video_speed import rivals, speed
@@ -39,7 +40,7 @@ def scores(args: argparse.Namespace) -> None:
         print(f"{file} is not there: no scores of it.\n")
         return
     net, about = load.load(file, CPU, half=args.half), checkpoint.read(file)[2]
-    way = _way(args, args.steps, args.samples)
+    way = replace(_way(args, args.steps, args.samples), guidance=net.guidance)
     wanted = Wanted(data=str(about.get("data")), clips=args.clips)
     if args.compile:
         net = compiled(net, way, lambda text: print(text, file=sys.stderr))
@@ -48,7 +49,7 @@ def scores(args: argparse.Namespace) -> None:
     print(
         f"{file.name}: {net.design.kind}, {about.get('steps')} training steps on "
         f"{about.get('data')}; {args.clips} clips of seeds from {FIRST + args.seed:,} on, "
-        f"{args.samples} samples of each, {args.steps} sampling steps, "
+        f"{args.samples} samples of each, {args.steps} sampling steps, guidance {net.guidance:g}, "
         f"{time.process_time() - began:.0f} s of one core.\n"
     )
     for grid in table.grids(found):
@@ -141,25 +142,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--clips", type=int, default=256)
+    parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=20, help="of sampling")
+    parser.add_argument("--steps", type=int, default=6, help="of sampling")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--half", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action="store_true", help="the net that is scored")
-    parser.add_argument("--train-steps", type=int, default=600)
+    parser.add_argument("--train-steps", type=int, default=300)
     parser.add_argument("--only", default="", help="those ablations whose name has this")
     parser.add_argument("--train-batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each ablation")
-    parser.add_argument("--ablation-clips", type=int, default=64)
+    parser.add_argument("--ablation-clips", type=int, default=32)
     parser.add_argument("--mnist-model")
     data = Path(os.environ.get("BICAMERAL_DATA", "../shared/data"))
     parser.add_argument("--digits", type=Path, default=data / "mnist" / "mnist10k.npz")
-    parser.add_argument("--mnist-clips", type=int, default=1000)
+    parser.add_argument("--mnist-clips", type=int, default=200)
     parser.add_argument("--mnist-samples", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
     parts = args.parts.split(",")

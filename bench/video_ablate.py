@@ -34,19 +34,18 @@ REFERENCE = Design(
     depth=4,
     dim=96,
     heads=2,
-    attention="full",
     predicts="clean",
     shift=4.0,
 )
-FAITHFUL = replace(
-    REFERENCE, kind="faithful", attention="factorized", predicts="velocity", shift=1.0
-)
+FAITHFUL = replace(REFERENCE, kind="faithful", predicts="velocity", shift=1.0)
+MUON = 0.02
 CONTENDERS: dict[str, tuple[Design, dict[str, Any]]] = {
-    "the reference: modern, unified, tokens, full, clean": (REFERENCE, {}),
+    "the reference: modern, unified, tokens, time then space, clean, Muon": (REFERENCE, {}),
     "single task: predict only": (REFERENCE, {"tasks": "predict"}),
     "told by adaptive norm, not by tokens": (replace(REFERENCE, condition="adaln"), {}),
-    "factorized attention": (replace(REFERENCE, attention="factorized"), {}),
+    "attention over all tokens": (replace(REFERENCE, attention="full"), {}),
     "predicts the velocity": (replace(REFERENCE, predicts="velocity"), {}),
+    "AdamW alone": (REFERENCE, {"muon": 0.0}),
     "faithful: the paper's net, noise in 1000 steps": (FAITHFUL, {}),
 }
 
@@ -67,8 +66,9 @@ def ablations(
             continue
         rows = []
         for seed in range(seeds):
+            usual = {"rate": rate, "muon": MUON, "precision": "bfloat16", "warm": steps // 6}
             schedule = Schedule(
-                steps=steps, batch=batch, rate=rate, ema=0.99, seed=seed, decay=0.5, **more
+                steps=steps, batch=batch, ema=0.99, seed=seed, decay=0.5, **{**usual, **more}
             )
             loaded, told = _trained(design, schedule)
             wanted = Wanted(data="balls:box", clips=clips, tasks=TASKS, beyond=False, longer=False)
