@@ -98,6 +98,7 @@ def speed(design: Design, rounds: int) -> str:
     for name, kind in TYPES.items():
         runs = {f"steps of a clip|{count}": _sampling(design, kind, count) for count in (1, 16)}
         runs |= {"clips trained|16": _training(design, name, 16)}
+        runs |= {"clips trained, compiled|16": _training(design, name, 16, compiled=True)}
         for what, seconds in fastest(runs, rounds).items():
             label, _, count = what.partition("|")
             work = cost * int(count) * (3 if "trained" in label else 1)
@@ -126,7 +127,9 @@ def _sampling(design: Design, kind: torch.dtype, count: int) -> Callable[[], Any
     return run
 
 
-def _training(design: Design, precision: Any, count: int) -> Callable[[], Any]:
+def _training(
+    design: Design, precision: Any, count: int, *, compiled: bool = False
+) -> Callable[[], Any]:
     schedule = Schedule(steps=1000, batch=count, precision=precision)
     shape = Shape(frames=design.frames, height=design.height, width=design.width, channels=3)
     clips = opened("balls:box").within(shape).batch(count, np.random.default_rng(0))
@@ -135,7 +138,7 @@ def _training(design: Design, precision: Any, count: int) -> Callable[[], Any]:
         def batch(self, count: int, dice: Any) -> Any:
             return clips
 
-    return Trainer(design, schedule, Same(), Pixels()).step
+    return Trainer(design, schedule, Same(), Pixels(), compiled=compiled, said=print).step
 
 
 def rivals(design: Design, rounds: int) -> str:
@@ -147,7 +150,11 @@ def rivals(design: Design, rounds: int) -> str:
         "|---" * 5 + "|",
     ]
     for name, kind in TYPES.items():
-        blocks = {"ours, a time for each token": _ours(design), **_theirs(design)}
+        blocks = {
+            "ours, time then space, a time for each token": _ours(design, full=False),
+            "ours, over all tokens, a time for each token": _ours(design, full=True),
+            **_theirs(design),
+        }
         runs: dict[str, Callable[[], Any]] = {}
         for label, (block, call) in blocks.items():
             runs[f"{label}|forward"] = _forward(call, kind)
@@ -166,15 +173,19 @@ CLIPS = 16  # in a block at once
 Timed = tuple[nn.Module, Callable[[], Tensor]]
 
 
-def _ours(design: Design) -> Timed:
+def _ours(design: Design, *, full: bool) -> Timed:
     frames, rows, columns = design.grid
-    block = Block(design.dim, design.heads, full=True)
-    x = torch.randn(CLIPS, frames, rows * columns, design.dim)
-    shared = torch.randn(CLIPS, frames, rows * columns, 6, design.dim)
-    where = (turns(frames, rows, columns, design.dim // design.heads),) * 2
+    dim, head = design.dim, design.dim // design.heads
+    block = Block(dim, design.heads, full=full)
+    x = torch.randn(CLIPS, frames, rows * columns, dim)
+    shared = torch.randn(CLIPS, frames, rows * columns, 3 * block.parts * dim)
+    where = (turns(frames, rows, columns, head),) * 2
+    if not full:
+        where = turns(frames, 1, 1, head), turns(1, rows, columns, head)
 
     def call() -> Tensor:
-        return block(x, shared.to(_kind()), where)  # as the linear layer before gives it
+        # As the linear layer before gives it.
+        return block(x, shared.to(_kind()).chunk(3 * block.parts, dim=-1), where)
 
     return block, call
 
