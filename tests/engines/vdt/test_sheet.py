@@ -29,8 +29,8 @@ def strip(frames: int = 4, channels: int = 3) -> Strip:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_rows(channels: int) -> None:
     picture = np.asarray(drawn([strip(channels=channels)]))
-    middle = [17, 51, 85]  # of rows and columns of 34 pixels
-    seen = picture[np.ix_(middle, [LEFT + 17 + 34 * n for n in range(4)])]
+    middle = [33, 99, 165]  # of rows and columns of 66 pixels
+    seen = picture[np.ix_(middle, [LEFT + 33 + 66 * n for n in range(4)])]
     assert (seen[0] == 200).all()
     assert (seen[1, :2] == 200).all()
     assert (seen[1, 2:] == (170, 170, 190)).all()

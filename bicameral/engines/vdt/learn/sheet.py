@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 _ROWS = ("truth", "given", "made")
 _MOST = 20  # frames side by side; of longer clips as many, evenly spread
-_LEAST = 32  # pixels a side that a frame is shown at, at least
+_LEAST = 64  # pixels a side that a frame is shown at, at least
 _GAP, _MARGIN = 2, 108
-_PAPER, _INK, _UNSEEN = (255, 255, 255), (20, 20, 20), (170, 170, 190)
+_PAPER, _INK, _UNSEEN = (216, 216, 222), (20, 20, 20), (170, 170, 190)  # frames may be white
 
 
 class Strip(Struct, frozen=True):
