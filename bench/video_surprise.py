@@ -15,7 +15,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 
 import numpy as np
 import torch
@@ -233,24 +233,43 @@ def floors() -> dict[str, Scores]:
 def ways(loaded: Loaded) -> dict[str, Scores]:
     """What was compared to choose `surprise.WAY` and the score of a window."""
     look, found = Looked(loaded), dict[str, Scores]()
-    for level in (1.0, 0.95, 0.8, 0.6):
-        found[f"motion at {level}, mean"] = lambda films, at=level: look.motion(films, at).mean(1)
-        found[f"motion at {level}, worst"] = lambda films, at=level: look.motion(films, at).max(1)
-        found[f"motion at {level}, worst over median"] = lambda films, at=level: standing_out(
-            look.motion(films, at)
-        )
-    for level in (0.6, 0.4, 0.3):
-        found[f"looks at {level}, worst cell"] = lambda films, at=level: look.looks(films, at).max(
-            1
-        )
-    for level in (0.6, 0.4, 0.3):
-        found[f"motion at 0.95 or looks at {level}"] = lambda films, at=level: np.maximum(
-            standard(standing_out(look.motion(films, 0.95))),
-            standard(np.log(look.looks(films, at).max(1))),
-        )
-    found[f"nearest of {DRAWS} sampled futures"] = by_samples(loaded, np.min)
-    found[f"mean of {DRAWS} sampled futures"] = by_samples(loaded, np.mean)
+
+    def add(name: str, read: Callable[[Films], Real]) -> None:
+        found[name] = read
+
+    for level in (1.0, 0.95, 0.8, 0.6, 0.4):
+        motion = partial(look.motion, level=level)
+        add(f"motion at {level}, mean", lambda films, at=motion: at(films).mean(1))
+        add(f"motion at {level}, worst", lambda films, at=motion: at(films).max(1))
+        add(f"motion at {level}, worst over median", lambda x, at=motion: standing_out(at(x)))
+    for level in (0.6, 0.4, 0.3, 0.2):
+        looks = partial(look.looks, level=level)
+        add(f"looks at {level}, worst cell", lambda films, at=looks: at(films).max(1))
+    for level, other in product((0.95, 0.8, 0.6, 0.4), (0.4, 0.3, 0.2)):
+        motion, looks = partial(look.motion, level=level), partial(look.looks, level=other)
+        both = partial(either, motion=motion, looks=looks)
+        add(f"motion at {level}, worst, or looks at {other}", partial(both, stand=log_worst))
+        name = f"motion at {level}, worst over median, or looks at {other}"
+        add(name, partial(both, stand=standing_out))
+    add(f"nearest of {DRAWS} sampled futures", by_samples(loaded, np.min))
+    add(f"mean of {DRAWS} sampled futures", by_samples(loaded, np.mean))
     return found
+
+
+def either(
+    films: Films,
+    *,
+    motion: Callable[[Films], Real],
+    looks: Callable[[Films], Real],
+    stand: Callable[[Real], Real],
+) -> Real:
+    """The more unusual of two readings."""
+    return np.maximum(standard(stand(motion(films))), standard(log_worst(looks(films))))
+
+
+def log_worst(errors: Real) -> Real:
+    """Of the worst frame, in e-folds."""
+    return np.asarray(np.log(errors.max(1) + 1e-6))
 
 
 def trusted(loaded: Loaded, usual: Calibration, scores: Real) -> Iterator[str]:
