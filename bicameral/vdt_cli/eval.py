@@ -37,7 +37,9 @@ def evaluate(
     clips: Annotated[int, typer.Option(min=2, help="Of clips that training did not see.")] = 64,
     samples: Annotated[int, typer.Option(min=1, help="Of each clip.")] = 4,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Of the sampler.")] = 20,
-    guidance: Annotated[float, typer.Option(min=0, max=20, help="1 for none.")] = 1.0,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, max=20, help="1 for none; else as the weights say.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of clips, masks and noise.")] = 0,
     tasks: Annotated[str, typer.Option(help="Names with commas between; or all.")] = "all",
     beyond: Annotated[
@@ -62,13 +64,14 @@ def evaluate(
     from bicameral.engines.vdt.score.samples import compiled as faster
     from bicameral.engines.vdt.score.whole import Wanted, examine
 
-    way = Way(samples=samples, steps=steps, guidance=guidance, seed=seed, batch=batch)
     wanted = Wanted(data=data or "", clips=clips, tasks=_tasks(tasks), beyond=beyond, longer=longer)
     if threads:
         import torch
 
         torch.set_num_threads(threads)
     net, about = _loaded(model, device, precision)
+    led = net.guidance if guidance is None else guidance
+    way = Way(samples=samples, steps=steps, guidance=led, seed=seed, batch=batch)
     stride = int(str(about.get("stride", 1)))
     wanted = replace(wanted, data=_data(wanted.data, about), stride=stride)
     if compiled:

@@ -25,7 +25,9 @@ def model(tmp_path: Path) -> Path:
     design = Design(kind="modern", frames=4, height=16, width=16, patch=8, depth=1, dim=24, heads=2)
     torch.manual_seed(0)
     weights = dict(build(design).named_parameters())
-    checkpoint.save(tmp_path / "net.safetensors", design, weights, data="balls:box", steps=3)
+    checkpoint.save(
+        tmp_path / "net.safetensors", design, weights, data="balls:box", steps=3, guidance=2.0
+    )
     return tmp_path / "net.safetensors"
 
 
@@ -45,7 +47,7 @@ def test_all_tasks_in_numbers_a_file_and_a_picture(model: Path) -> None:
     told = json.loads((out / "scores.json").read_bytes())
     assert told["trained"]["steps"] == 3
     assert told["wanted"]["data"] == "balls:box"
-    assert told["way"]["samples"] == 2
+    assert (told["way"]["samples"], told["way"]["guidance"]) == (2, 2.0)  # as the weights say
     scores = told["scores"]
     found = {each["task"] for each in scores["results"]}
     assert found | {"unconditional"} == set(masks.TASKS)
@@ -58,8 +60,11 @@ def test_some_tasks_of_other_clips(model: Path) -> None:
     np.savez(model.parent / "films.npz", clips=clips)
     out = model.parent / "scores"
     words = ("--data", str(model.parent / "films.npz"), "--tasks", "predict,image")
+    words += ("--guidance", "1")
     result = run(str(model), *words, *FEW, "--out", str(out))
-    scores = json.loads((out / "scores.json").read_bytes())["scores"]
+    told = json.loads((out / "scores.json").read_bytes())
+    assert told["way"]["guidance"] == 1.0
+    scores = told["scores"]
     assert [each["task"] for each in scores["results"]] == ["predict", "image"]
     assert scores["unled"] is None
     assert scores["rolled"] is None  # these films end where a clip does
