@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bicameral.types import VideoTask
 
 SCORES, SHEET = "scores.json", "sheet.png"
+_ROOM = 150  # columns of a terminal that all tables fit
 _LINE = 30.0  # seconds between two lines where there is no terminal
 
 
@@ -111,8 +112,12 @@ def _loaded(model: str, device: str, precision: str) -> tuple[Loaded, dict[str, 
 def _show(scores: Scores) -> None:
     from bicameral.engines.vdt.score import table
 
+    room = terminal.out.is_terminal and terminal.out.width >= _ROOM
     for grid in table.grids(scores):
-        terminal.out.print(grid.rich(), soft_wrap=False)
+        if room:
+            terminal.out.print(grid.rich(), soft_wrap=False)
+        else:  # a table that is squeezed shows half of each number
+            terminal.out.print(grid.markdown(), markup=False, soft_wrap=True)
     for line in (table.NOTE, *table.verdicts(scores)):
         terminal.out.print(line, markup=False)
 

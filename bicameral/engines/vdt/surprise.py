@@ -39,8 +39,8 @@ class Way(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     and impossible clips, not those of the tables: see bench/video_surprise.py.
     """
 
-    motion: Level = 0.95
-    looks: Level = 0.4
+    motion: Level = 0.6
+    looks: Level = 0.3
     draws: Annotated[int, Meta(ge=1, le=64)] = 1
     seed: int = 0
 
