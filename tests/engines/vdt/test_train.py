@@ -278,20 +278,26 @@ def test_the_loss_falls(order: Order, precision: str) -> None:
 # --- a net that is compiled --------------------------------------------------------------------
 
 
-def tried(compiled: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, list[str]]:
+def tried(
+    compiled: Any, monkeypatch: pytest.MonkeyPatch, design: Design = DESIGN
+) -> tuple[Any, Any, list[str]]:
     """The net, what came of compiling it so, and what was said."""
     monkeypatch.setattr(torch, "compile", compiled)
     torch.manual_seed(0)
-    net, said = build(DESIGN), []
+    net, said = build(design), []
     before = {name: each.clone() for name, each in net.named_parameters()}
-    run = faster(net, DESIGN, 2, torch.device("cpu"), half=False, said=said.append)
+    run = faster(net, design, 2, torch.device("cpu"), half=False, said=said.append)
     assert all(torch.equal(each, before[name]) for name, each in net.named_parameters())
     assert all(each.grad is None for each in net.parameters())
     return net, run, said
 
 
-def test_a_compiled_net_that_learns_alike_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, run, said = tried(lambda net: lambda *inputs: net(*inputs), monkeypatch)
+@pytest.mark.parametrize("kind", ["modern", "faithful"])
+def test_a_compiled_net_that_learns_alike_is_taken(
+    monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    design = replace(DESIGN, kind=kind)
+    net, run, said = tried(lambda net: lambda *inputs: net(*inputs), monkeypatch, design)
     assert run is not net
     assert said == []
 
