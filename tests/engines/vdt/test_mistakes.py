@@ -160,7 +160,7 @@ def test_7_a_fresh_block_of_the_modern_net_leaves_tokens_as_they_are(full: bool)
     where = modern.Modern(tiny("modern", attention="full" if full else "factorized"))._where(
         4, 4, 4, x
     )
-    shared = torch.zeros(2, 4, 16, 3 * block.parts, 24)
+    shared = [torch.zeros(2, 4, 16, 24)] * (3 * block.parts)
     assert torch.equal(block(x, shared, where), x)
 
 
