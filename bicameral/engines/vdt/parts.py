@@ -63,8 +63,8 @@ class Attention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot product attention of (..., tokens, head).
 
-    Written out for short rows on a CPU: torch's fused kernel takes up to 12 times as long to
-    learn through many of them in half precision (torch 2.13, 512 rows of 12 tokens).
+    Written out for short rows on a CPU: torch's fused kernel takes 8 to 12 times as long to learn
+    through many of them in half precision (torch 2.13, 512 and 1,024 rows of 12 tokens).
     """
     if q.device.type != "cpu" or q.shape[-2] > SHORT:
         return functional.scaled_dot_product_attention(q, k, v)
